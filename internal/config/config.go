@@ -1,0 +1,156 @@
+// Package config holds the settings of a relay process and reads them: defaults,
+// then a YAML file, then RELAY_* environment variables, the later winning.
+//
+// A mistake never passes in silence: an unknown key is refused with its line, an
+// unknown RELAY_* variable with the name it was probably meant to be, and one
+// Error lists everything that is wrong, each with its remedy. Values that may
+// hold a password are secret.Strings; no error of this package quotes them.
+//
+// Event types, mappings and subscriptions are rows in Postgres, not settings.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/dot-do/relay/internal/secret"
+)
+
+// Config is every setting of a process. relay.example.yaml shows the same keys
+// with their defaults; a test keeps the two equal.
+type Config struct {
+	Source  Source  `yaml:"source"`
+	NATS    NATS    `yaml:"nats"`
+	Webhook Webhook `yaml:"webhook"`
+
+	// Listen is the host:port that health, metrics and the API are served on.
+	// Port 0 picks a free one. Defaults to 127.0.0.1:8080.
+	Listen string `yaml:"listen" env:"RELAY_LISTEN"`
+
+	// PortFile is where the addresses listened on are written as JSON, for whoever
+	// configured a port 0. Empty, the default: nowhere.
+	PortFile string `yaml:"port_file" env:"RELAY_PORT_FILE"`
+
+	// MasterKeyFile holds lines keyid:base64, see package secret. Empty, the
+	// default: signing secrets are stored as they come.
+	MasterKeyFile string `yaml:"master_key_file" env:"RELAY_MASTER_KEY_FILE"`
+
+	// DrainTimeout is how long a stopping process waits for what is in flight.
+	// Defaults to 20s.
+	DrainTimeout time.Duration `yaml:"drain_timeout" env:"RELAY_DRAIN_TIMEOUT"`
+
+	Log Log `yaml:"log"`
+
+	// Unread names the RELAY_* variables that no setting has and that resemble none,
+	// for a warning. It is no setting.
+	Unread []string `yaml:"-"`
+}
+
+// Source is the Postgres whose changes are captured; it holds the relay's own
+// tables too.
+type Source struct {
+	// URL is a postgres:// URL or a key=value connection string. Required.
+	URL secret.String `yaml:"url" env:"RELAY_DATABASE_URL"`
+
+	// Slot names the logical replication slot; one process at a time streams from
+	// it, others with the same slot stand by. Defaults to relay.
+	Slot string `yaml:"slot" env:"RELAY_SLOT"`
+
+	// Publication names the published tables. Defaults to relay.
+	Publication string `yaml:"publication" env:"RELAY_PUBLICATION"`
+}
+
+// NATS is the JetStream that keeps the events.
+type NATS struct {
+	// URL is one or more nats:// URLs, separated by commas. Empty, the default: the
+	// NATS server runs inside this process.
+	URL secret.String `yaml:"url" env:"RELAY_NATS_URL"`
+
+	// Dir is where the embedded server stores the stream. Defaults to ./data/nats.
+	Dir string `yaml:"dir" env:"RELAY_NATS_DIR"`
+
+	// Listen is the host:port the embedded server accepts clients on, or - for
+	// none. Port 0 picks a free one. Defaults to 127.0.0.1:4222.
+	Listen string `yaml:"listen" env:"RELAY_NATS_LISTEN"`
+
+	// Stream names the JetStream stream. Defaults to EVENTS.
+	Stream string `yaml:"stream" env:"RELAY_STREAM"`
+}
+
+// Embedded reports whether the NATS server runs inside this process.
+func (n NATS) Embedded() bool { return n.URL.IsZero() }
+
+// Webhook is how deliveries are sent.
+type Webhook struct {
+	// HTTPTimeout bounds one attempt, from dialling to the response's headers and
+	// what is kept of its body. Defaults to 15s.
+	HTTPTimeout time.Duration `yaml:"http_timeout" env:"RELAY_HTTP_TIMEOUT"`
+
+	// RetrySchedule is the delay before each further attempt; the last one repeats.
+	// Empty, the default: each subscription's own backoff.
+	RetrySchedule []time.Duration `yaml:"retry_schedule" env:"RELAY_RETRY_SCHEDULE"`
+
+	// EgressAllow lists networks that endpoints may live in although the dial guard
+	// would refuse them: loopback, private, link-local. Defaults to none.
+	EgressAllow []netip.Prefix `yaml:"egress_allow" env:"RELAY_EGRESS_ALLOW"`
+
+	// EgressHTTP also permits endpoints on plain http. Defaults to false.
+	EgressHTTP bool `yaml:"egress_http" env:"RELAY_EGRESS_HTTP"`
+}
+
+// Log is what is written to stderr.
+type Log struct {
+	// Level is the least severe level written. Defaults to info.
+	Level slog.Level `yaml:"level" env:"RELAY_LOG_LEVEL"`
+
+	// Format is json, text, or auto: text on a terminal, else json. Defaults to
+	// auto.
+	Format string `yaml:"format" env:"RELAY_LOG_FORMAT"`
+}
+
+// Values of Log.Format.
+const (
+	FormatAuto = "auto"
+	FormatJSON = "json"
+	FormatText = "text"
+)
+
+// Default returns the settings of a process that is told nothing. They are valid
+// but for Source.URL, which has no default.
+func Default() Config {
+	return Config{
+		Source:       Source{Slot: "relay", Publication: "relay"},
+		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS"},
+		Webhook:      Webhook{HTTPTimeout: 15 * time.Second},
+		Listen:       "127.0.0.1:8080",
+		DrainTimeout: 20 * time.Second,
+		Log:          Log{Level: slog.LevelInfo, Format: FormatAuto},
+	}
+}
+
+// Load returns the defaults, overridden by the YAML file at path and then by the
+// RELAY_* variables of environ ("key=value", as os.Environ gives them; an empty
+// value counts as unset). An empty path means no file. What it returns has passed
+// Validate; the error is an *Error that lists every problem, and then the Config
+// holds the defaults in the place of what could not be read.
+func Load(path string, environ []string) (Config, error) {
+	cfg := Default()
+	var found problems
+	if path != "" {
+		found.readFile(&cfg, path)
+	}
+	found.readEnviron(&cfg, environ)
+	// A value that could not be read left its default, which passes: validating
+	// after a mistake adds the other mistakes, and no false ones.
+	found.validate(&cfg)
+	return cfg, found.err()
+}
+
+// Validate checks settings that were not made by Load. The error is an *Error
+// that lists every problem, each naming its key, its variable and the remedy.
+func (c *Config) Validate() error {
+	var found problems
+	found.validate(c)
+	return found.err()
+}

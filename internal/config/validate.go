@@ -1,0 +1,136 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxIdentifier  = 63  // bytes of a Postgres name
+	maxStreamName  = 255 // bytes of a JetStream stream name
+	maxHTTPTimeout = 10 * time.Minute
+	maxDrain       = time.Hour
+	maxRetryDelay  = 30 * 24 * time.Hour
+	maxRetries     = 100
+)
+
+// slotName is what Postgres accepts for a replication slot.
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// checks validates one Config; at names a key and its variable in every message.
+type checks struct {
+	*problems
+	env map[string]string
+}
+
+func (p *problems) validate(c *Config) {
+	check := checks{problems: p, env: make(map[string]string)}
+	for _, f := range allFields(c) {
+		check.env[f.key] = f.env
+	}
+	check.source(c.Source)
+	check.nats(c.NATS)
+	check.webhook(c.Webhook)
+	check.address("listen", c.Listen)
+	if c.NATS.Embedded() && c.Listen == c.NATS.Listen && !strings.HasSuffix(c.Listen, ":0") {
+		check.at("nats.listen", "is the address of listen (RELAY_LISTEN) too; give each its own port")
+	}
+	check.within("drain_timeout", c.DrainTimeout, 0, maxDrain)
+	if !slices.Contains([]string{FormatAuto, FormatJSON, FormatText}, c.Log.Format) {
+		check.at("log.format", "is %s; want %s, %s or %s", quote(c.Log.Format), FormatAuto, FormatJSON, FormatText)
+	}
+}
+
+func (c checks) at(key, format string, args ...any) {
+	c.addf("%s (%s) %s", key, c.env[key], fmt.Sprintf(format, args...))
+}
+
+func (c checks) source(s Source) {
+	switch dsn := s.URL.Reveal(); {
+	case dsn == "":
+		c.at("source.url", "is not set; set it to postgres://user:password@host:5432/database")
+	case strings.HasPrefix(dsn, "postgres://"), strings.HasPrefix(dsn, "postgresql://"):
+	case strings.Contains(dsn, "://"), !strings.Contains(dsn, "="):
+		c.at("source.url", "is no connection string; want postgres://user:password@host:5432/database or host=… dbname=…")
+	}
+	if !slotName.MatchString(s.Slot) {
+		c.at("source.slot", "is %s; want 1 to 63 of a-z 0-9 _, the only names Postgres accepts for a slot", quote(s.Slot))
+	}
+	if p := s.Publication; p == "" || len(p) > maxIdentifier || !utf8.ValidString(p) || strings.ContainsFunc(p, unicode.IsControl) {
+		c.at("source.publication", "is %s; want a Postgres name of 1 to %d bytes", quote(p), maxIdentifier)
+	}
+}
+
+func (c checks) nats(n NATS) {
+	if n.Embedded() {
+		if n.Dir == "" {
+			c.at("nats.dir", "is empty; name a folder that survives a restart, or set nats.url (%s)", c.env["nats.url"])
+		}
+		if n.Listen != "-" {
+			c.address("nats.listen", n.Listen)
+		}
+	}
+	for server := range strings.SplitSeq(n.URL.Reveal(), ",") {
+		scheme, host, ok := strings.Cut(strings.TrimSpace(server), "://")
+		known := slices.Contains([]string{"nats", "tls", "ws", "wss"}, scheme)
+		if !n.Embedded() && (!ok || !known || host == "") {
+			c.at("nats.url", "is no list of NATS servers; want nats://host:4222 (or tls, ws, wss), several separated by commas")
+			break
+		}
+	}
+	// The server's own rule: a stream's name is a subject token and a folder.
+	forbidden := func(r rune) bool {
+		return strings.ContainsRune(`.*>/\`, r) || unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}
+	if s := n.Stream; s == "" || len(s) > maxStreamName || !utf8.ValidString(s) || strings.ContainsFunc(s, forbidden) {
+		c.at("nats.stream", "is %s; want 1 to %d characters without space . * > / or \\", quote(s), maxStreamName)
+	}
+}
+
+func (c checks) webhook(w Webhook) {
+	c.within("webhook.http_timeout", w.HTTPTimeout, time.Millisecond, maxHTTPTimeout)
+	if len(w.RetrySchedule) > maxRetries {
+		c.at("webhook.retry_schedule", "has %d delays; want at most %d", len(w.RetrySchedule), maxRetries)
+	}
+	for _, delay := range w.RetrySchedule {
+		if !c.within("webhook.retry_schedule", delay, time.Millisecond, maxRetryDelay) {
+			break
+		}
+	}
+	for _, network := range w.EgressAllow {
+		switch addr := network.Addr(); {
+		case !network.IsValid():
+			c.at("webhook.egress_allow", "holds an empty network; want 10.0.0.0/8 and the like")
+		case addr.Is4In6():
+			// The dial guard unmaps an address before it looks, so this would match nothing.
+			c.at("webhook.egress_allow", "holds %s; write an IPv4 network as IPv4", network)
+		}
+	}
+}
+
+// within reports a duration outside its limits, and whether it was inside.
+func (c checks) within(key string, d, least, most time.Duration) bool {
+	if d < least || d > most {
+		c.at(key, "is %s; want %s to %s", d, least, most)
+		return false
+	}
+	return true
+}
+
+// address checks a host:port to listen on; the host may be empty: all addresses.
+func (c checks) address(key, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		c.at(key, "is %s; want host:port, such as 127.0.0.1:8080, or port 0 for a free one", quote(address))
+	}
+}
