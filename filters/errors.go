@@ -1,0 +1,118 @@
+package filters
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Code names a kind of mistake in a filter. Codes are stable; API clients switch on
+// them.
+type Code string
+
+const (
+	// NotObject means that the filter is JSON, but an array or a scalar. Postgres
+	// would store it, and it would never match.
+	NotObject Code = "not_object"
+	// UnknownOperator means a key that begins with a single dollar sign and names no
+	// operator.
+	UnknownOperator Code = "unknown_operator"
+	// TooLarge means that a limit of this package is exceeded.
+	TooLarge Code = "too_large"
+	// BadJSON means text that is not JSON, that jsonb cannot hold, or that says the
+	// same key twice in one object.
+	BadJSON Code = "bad_json"
+)
+
+// Error is one mistake in a filter.
+type Error struct {
+	Code       Code   `json:"code"`
+	Pointer    string `json:"pointer"`              // where: a JSON Pointer (RFC 6901); "" is the whole filter
+	Message    string `json:"message"`              // what is wrong, for people
+	Suggestion string `json:"suggestion,omitempty"` // what to write instead, if that can be said
+}
+
+// Error says where the mistake is, what it is and how to mend it.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(string(e.Code))
+	if e.Pointer != "" {
+		b.WriteString(" at ")
+		b.WriteString(e.Pointer)
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Message)
+	if e.Suggestion != "" {
+		b.WriteString(" (")
+		b.WriteString(e.Suggestion)
+		b.WriteString(")")
+	}
+	return b.String()
+}
+
+// Errors is what Compile returns for a bad filter: every mistake in the order of the
+// text, at most 64 of them. It is never empty.
+type Errors []*Error
+
+// maxErrors bounds what a hostile filter can make us say about it.
+const maxErrors = 64
+
+// Error joins all mistakes into one line.
+func (e Errors) Error() string {
+	texts := make([]string, len(e))
+	for i, one := range e {
+		texts[i] = one.Error()
+	}
+	return "invalid filter: " + strings.Join(texts, "; ")
+}
+
+// Unwrap lets errors.As find an *Error.
+func (e Errors) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i, one := range e {
+		errs[i] = one
+	}
+	return errs
+}
+
+// add appends a mistake unless there are too many already.
+func (e *Errors) add(code Code, at *place, suggestion, format string, args ...any) {
+	if len(*e) >= maxErrors {
+		return
+	}
+	*e = append(*e, &Error{Code: code, Pointer: at.pointer(), Message: fmt.Sprintf(format, args...), Suggestion: suggestion})
+}
+
+// place is a position in a filter, kept as a chain so that only an error pays for the
+// text of the pointer. A nil place is the root.
+type place struct {
+	parent *place
+	key    string
+	index  int // used when the parent is an array: key is ""
+	array  bool
+}
+
+// pointerEscapes are the two escapes of RFC 6901.
+func pointerEscapes(token string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(token, "~", "~0"), "/", "~1")
+}
+
+// pointer returns the place as a JSON Pointer.
+func (p *place) pointer() string {
+	if p == nil {
+		return ""
+	}
+	if p.array {
+		return p.parent.pointer() + "/" + strconv.Itoa(p.index)
+	}
+	return p.parent.pointer() + "/" + pointerEscapes(p.key)
+}
+
+// quote returns a key for an error message, cut short when it is long.
+func quote(key string) string {
+	const most = 64
+	if len(key) > most {
+		key = strings.ToValidUTF8(key[:most], "") + "…"
+	}
+	return strconv.Quote(key)
+}
