@@ -1,0 +1,271 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+)
+
+// mappedBatch is one source batch as events. Its memory is used again.
+type mappedBatch struct {
+	events []Event
+	bodies Buffer
+	commit LSN
+}
+
+func (b *mappedBatch) reset(commit LSN) {
+	clear(b.events)
+	b.events = b.events[:0]
+	b.bodies.Reset()
+	b.commit = commit
+}
+
+// mapper state of one session, owned by the mapping goroutine.
+type mapping struct {
+	*Capture
+	mapper  *Mapper
+	refused map[string]string // last reported error, by mapping
+	pending *Catalog          // what the open transaction made of the catalog; nil: nothing
+	commit  LSN               // of the transaction at hand
+
+	relation *Relation // of the last change, and
+	role     role      // what it is to the relay
+}
+
+// role tells the relay's own tables from those of the application.
+type role uint8
+
+const (
+	otherTable role = iota
+	eventsTable
+	mappingsTable
+	webhooksTable
+)
+
+func (t *ControlTables) role(table string) role {
+	switch table {
+	case t.Events:
+		return eventsTable
+	case t.Mappings:
+		return mappingsTable
+	case t.Webhooks:
+		return webhooksTable
+	}
+	return otherTable
+}
+
+// mapBatches reads from the source until it fails or ctx ends.
+func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) error {
+	m := &mapping{Capture: c, refused: map[string]string{}}
+	m.compile(ctx)
+	for {
+		batch, err := c.cfg.Source.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("read from slot %q: %w", c.slot.Name, err)
+		}
+		var mb *mappedBatch
+		select {
+		case mb = <-free:
+		case <-ctx.Done():
+			batch.Release()
+			return ctx.Err()
+		}
+		mb.reset(batch.Commit)
+		err = m.mapBatch(ctx, batch, mb)
+		if c.cfg.Observer.Captured != nil {
+			c.cfg.Observer.Captured(len(batch.Changes))
+		}
+		batch.Release()
+		if err != nil {
+			return err
+		}
+		select {
+		case out <- mb:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *mapping) mapBatch(ctx context.Context, batch *Batch, out *mappedBatch) error {
+	for i := range batch.Changes {
+		c := &batch.Changes[i]
+		if c.Position.CommitLSN != m.commit {
+			if err := m.commitCatalog(ctx); err != nil {
+				return err
+			}
+			m.commit = c.Position.CommitLSN
+		}
+		if err := m.change(c, out); err != nil {
+			return err
+		}
+	}
+	if !batch.Open {
+		return m.commitCatalog(ctx)
+	}
+	return nil
+}
+
+// change maps one change, and leaves out what the stream holds already. Changes
+// of the configuration count in any case: the catalog begins at the slot's
+// position, not at the stream's end.
+func (m *mapping) change(c *Change, out *mappedBatch) error {
+	if c.Relation != m.relation {
+		m.relation, m.role = c.Relation, m.cfg.Tables.role(c.Relation.FullName())
+	}
+	switch m.role {
+	case eventsTable:
+		return m.configure(c, "event_type", func(cat *Catalog) map[string]json.RawMessage { return cat.Events })
+	case mappingsTable:
+		return m.configure(c, "id", func(cat *Catalog) map[string]json.RawMessage { return cat.Mappings })
+	case webhooksTable, otherTable:
+	}
+	if last := (Position{CommitLSN: m.skip.CommitLSN, Ordinal: m.skip.Ordinal}); c.Position.Compare(last) < 0 {
+		return nil
+	}
+	from := len(out.events)
+	if m.role == webhooksTable {
+		out.events = announce(out.events, &out.bodies, c)
+	} else {
+		out.events = m.mapper.Map(out.events, &out.bodies, c)
+	}
+	for i := from; i < len(out.events); i++ {
+		out.events[i].Lineage = m.cp.Lineage
+	}
+	for from < len(out.events) && out.events[from].Position.Compare(m.skip) <= 0 {
+		out.events = append(out.events[:from], out.events[from+1:]...)
+	}
+	return nil
+}
+
+// configure notes a changed row of the registry or of the mappings. It comes into
+// force with the transaction's end, as a whole.
+func (m *mapping) configure(c *Change, key string, rows func(*Catalog) map[string]json.RawMessage) error {
+	if m.pending == nil {
+		m.pending = m.catalog.Clone()
+	}
+	target := rows(m.pending)
+	if c.Op == OpTruncate {
+		clear(target)
+		return nil
+	}
+	i := c.Relation.Column(key)
+	if i < 0 {
+		return Halt("registry_changed", fmt.Errorf("table %s has no column %s", c.Relation.FullName(), key), "restore the table as the migrations made it; the change stays in the log, so then drop the slot and "+acceptGap)
+	}
+	var before json.RawMessage
+	if c.Old != nil {
+		id := textOf(c.Old, i)
+		before = target[id]
+		delete(target, id)
+	}
+	if c.New == nil {
+		return nil
+	}
+	id := textOf(c.New, i)
+	if before == nil {
+		before = target[id]
+	}
+	row, err := configRow(c, before)
+	if err != nil {
+		// Half a mapping is another mapping, without its filter or its redaction.
+		delete(target, id)
+		m.log.Error("configuration row left out", "relation", c.Relation.FullName(), "id", id, "err", err)
+		return nil
+	}
+	target[id] = row
+	return nil
+}
+
+// configRow renders a row of the configuration. Values that the log left out
+// because they did not change are taken from the row as it was.
+func configRow(c *Change, before json.RawMessage) (json.RawMessage, error) {
+	row := json.RawMessage(appendRow(nil, c.Relation, c.New, nil))
+	missing := unavailable(c.Relation, c.New, nil)
+	if len(missing) == 0 {
+		return row, nil
+	}
+	var old, whole map[string]json.RawMessage
+	if err := json.Unmarshal(row, &whole); err != nil {
+		return nil, fmt.Errorf("read the row: %w", err)
+	}
+	if len(before) > 0 {
+		if err := json.Unmarshal(before, &old); err != nil {
+			return nil, fmt.Errorf("read the row as it was: %w", err)
+		}
+	}
+	for _, name := range missing {
+		value, known := old[name]
+		if !known {
+			return nil, fmt.Errorf("the log did not carry %s; run: ALTER TABLE %s REPLICA IDENTITY FULL, and write the row again", name, quoteTable(c.Relation))
+		}
+		whole[name] = value
+	}
+	return json.Marshal(whole)
+}
+
+// commitCatalog puts the finished transaction's configuration into force, after
+// it was stored: a replay from before must find it, and one from behind too.
+func (m *mapping) commitCatalog(ctx context.Context) error {
+	if m.pending == nil {
+		return nil
+	}
+	m.catalog, m.pending = m.pending, nil
+	if err := m.cfg.Registry.SaveAsOf(ctx, m.slot.Name, m.commit, m.catalog, m.slot.Confirmed); err != nil {
+		return fmt.Errorf("save the mappings as of %s: %w", m.commit, err)
+	}
+	m.compile(ctx)
+	m.log.InfoContext(ctx, "mappings changed", "commit_lsn", m.commit.String(), "mappings", len(m.catalog.Mappings), "event_types", len(m.catalog.Events))
+	if m.cfg.Observer.Registry != nil {
+		m.cfg.Observer.Registry(m.catalog.Tables())
+	}
+	return nil
+}
+
+// compile makes a new mapper of the catalog, and takes back what was said of
+// mappings that are no longer refused.
+func (m *mapping) compile(ctx context.Context) {
+	said := maps.Clone(m.refused)
+	earlier := m.mapper
+	m.mapper = NewMapper(MapperConfig{
+		Identity: Identity{SystemID: m.cp.SystemID, Lineage: m.cp.Lineage},
+		Catalog:  m.catalog, Outbox: m.cfg.Tables.Outbox, MaxBody: m.cfg.Stream.MaxBody(),
+		Refuse: func(name string, err error) {
+			delete(said, name)
+			m.refuse(ctx, name, err)
+		},
+	})
+	if earlier != nil {
+		m.mapper.adopt(earlier)
+	}
+	for name := range said {
+		m.refuse(ctx, name, nil)
+	}
+}
+
+// refuse reports a mapping once for each reason, and again when the reason went.
+func (m *mapping) refuse(ctx context.Context, name string, err error) {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	}
+	if m.refused[name] == reason {
+		return
+	}
+	if _, undecided := errors.AsType[*UndecidedError](err); err == nil {
+		delete(m.refused, name)
+		m.log.InfoContext(ctx, "mapping is no longer refused", "mapping", name)
+	} else {
+		m.refused[name] = reason
+		if undecided {
+			m.log.WarnContext(ctx, "mapping could not decide a change", "mapping", name, "err", err)
+		} else {
+			m.log.WarnContext(ctx, "mapping refused", "mapping", name, "err", err)
+		}
+	}
+	if m.cfg.Observer.Refused != nil {
+		m.cfg.Observer.Refused(name, err)
+	}
+}

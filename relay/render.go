@@ -1,0 +1,192 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"unicode/utf8"
+)
+
+// OIDs of the built-in types whose JSON form is not a string of their text.
+const (
+	oidBool        = 16
+	oidBytea       = 17
+	oidInt8        = 20
+	oidInt2        = 21
+	oidInt4        = 23
+	oidOID         = 26
+	oidJSON        = 114
+	oidFloat4      = 700
+	oidFloat8      = 701
+	oidTimestamp   = 1114
+	oidTimestamptz = 1184
+	oidNumeric     = 1700
+	oidJSONB       = 3802
+)
+
+// appendValue renders the Postgres text form of a value as JSON. It cannot fail:
+// what is not of the form that its type promises becomes a JSON string of the
+// text. Numbers keep every digit; NaN and infinities, which JSON has no numbers
+// for, become strings.
+func appendValue(dst []byte, t *Type, text []byte) []byte {
+	switch t.Kind {
+	case Array:
+		if out, ok := appendArray(dst, t, text); ok {
+			return out
+		}
+		return appendString(dst, text)
+	case Composite:
+		if out, ok := appendComposite(dst, t, text); ok {
+			return out
+		}
+		return appendString(dst, text)
+	case Scalar:
+	}
+	switch t.OID {
+	case oidBool:
+		if len(text) == 1 && text[0] == 't' {
+			return append(dst, "true"...)
+		}
+		return append(dst, "false"...)
+	case oidInt2, oidInt4, oidInt8, oidOID, oidNumeric, oidFloat4, oidFloat8:
+		if isJSONNumber(text) {
+			return append(dst, text...)
+		}
+		return appendString(dst, text)
+	case oidJSON, oidJSONB:
+		// Postgres has parsed it before it was stored, so it stands as it is.
+		if len(text) > 0 && utf8.Valid(text) {
+			return append(dst, text...)
+		}
+		return appendString(dst, text)
+	case oidTimestamp, oidTimestamptz:
+		return appendTimestamp(dst, text)
+	case oidBytea:
+		return appendBytea(dst, text)
+	}
+	return appendString(dst, text)
+}
+
+// isJSONNumber accepts what RFC 8259 calls a number, and nothing else.
+func isJSONNumber(s []byte) bool {
+	i := 0
+	digits := func() bool {
+		start := i
+		for i < len(s) && s[i] >= '0' && s[i] <= '9' {
+			i++
+		}
+		return i > start
+	}
+	if i < len(s) && s[i] == '-' {
+		i++
+	}
+	if i+1 < len(s) && s[i] == '0' && s[i+1] >= '0' && s[i+1] <= '9' {
+		return false
+	}
+	if !digits() {
+		return false
+	}
+	if i < len(s) && s[i] == '.' {
+		i++
+		if !digits() {
+			return false
+		}
+	}
+	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
+		}
+		if !digits() {
+			return false
+		}
+	}
+	return i == len(s)
+}
+
+// appendTimestamp turns "2026-11-23 10:00:00.123+00", as a session in UTC with
+// ISO dates writes it, into RFC 3339. A timestamp without zone is taken as UTC.
+// Infinities and years that RFC 3339 cannot write keep their Postgres text.
+func appendTimestamp(dst, text []byte) []byte {
+	body := bytes.TrimSuffix(text, []byte("+00"))
+	if !isTimestamp(body) {
+		return appendString(dst, text)
+	}
+	dst = append(dst, '"')
+	dst = append(dst, body[:10]...)
+	dst = append(dst, 'T')
+	dst = append(dst, body[11:]...)
+	return append(dst, 'Z', '"')
+}
+
+// isTimestamp accepts 2026-11-23 10:00:00, and digits of a second behind it.
+func isTimestamp(s []byte) bool {
+	const form = "0000-00-00 00:00:00."
+	for i, c := range s {
+		want := byte('0')
+		if i < len(form) {
+			want = form[i]
+		}
+		if want == '0' && (c < '0' || c > '9') || want != '0' && c != want {
+			return false
+		}
+	}
+	return len(s) == len(form)-1 || len(s) > len(form)
+}
+
+// appendBytea turns the hex form \x… into base64.
+func appendBytea(dst, text []byte) []byte {
+	if len(text) < 2 || text[0] != '\\' || text[1] != 'x' {
+		return appendString(dst, text)
+	}
+	raw, err := hex.AppendDecode(nil, text[2:])
+	if err != nil {
+		return appendString(dst, text)
+	}
+	dst = append(dst, '"')
+	dst = base64.StdEncoding.AppendEncode(dst, raw)
+	return append(dst, '"')
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString writes a JSON string. Bytes that are not UTF-8, which only a
+// database without an encoding can send, become U+FFFD.
+func appendString(dst, s []byte) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRune(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				dst = append(dst, s[start:i]...)
+				dst = append(dst, "\uFFFD"...)
+				start = i + 1
+			}
+			i += size
+			continue
+		}
+		if c >= 0x20 && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xF])
+		}
+		i++
+		start = i
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
+}

@@ -1,0 +1,109 @@
+package relay
+
+import (
+	"context"
+	"time"
+)
+
+// Slot is what a Source found, or made, before it streams.
+type Slot struct {
+	Name      string
+	SystemID  string // of the cluster
+	Timeline  int32
+	Confirmed LSN // confirmed_flush_lsn: the server will not send what ended before it
+	// Forks tells where each former timeline of the server's history ended.
+	Forks map[int32]LSN
+	// Created is true when this process made the slot just now. Snapshot is then
+	// the exported snapshot of its consistent point, readable until Start.
+	Created  bool
+	Snapshot string
+}
+
+// Source yields committed row changes in commit order, from the slot's confirmed
+// position on. It is used by one goroutine, except Confirm.
+type Source interface {
+	// Slot tells what was found when the Source was opened.
+	Slot() Slot
+	// Start begins to stream. No snapshot is readable afterwards.
+	Start(ctx context.Context) error
+	// Next blocks until there is a batch. The caller must Release it. While the
+	// caller is busy elsewhere the Source keeps the connection alive by itself.
+	Next(ctx context.Context) (*Batch, error)
+	// Confirm lets the server forget everything up to lsn. It does not wait for
+	// the server, never moves back, and may be called from another goroutine.
+	Confirm(lsn LSN)
+}
+
+// Tail is the end of a Stream.
+type Tail struct {
+	Position    Position  // of the relay's last message; zero when the stream holds none
+	PositionSeq uint64    // sequence of that message
+	Lineage     string    // of the slot whose event it is
+	Seq         uint64    // last sequence ever given, also when the messages are gone
+	Empty       bool      // no message is left (new, purged, or emptied by retention)
+	CreatedAt   time.Time // of the stream: another value means another stream
+}
+
+// Stream is the ordered log that events are appended to. The relay is its only
+// writer.
+type Stream interface {
+	// Name of the stream.
+	Name() string
+	// Tail reads the end of the stream from its leader. The next Append follows
+	// right behind it.
+	Tail(ctx context.Context) (Tail, error)
+	// Append stores the events in order. A nil error is a promise: the events are
+	// held elsewhere, in this order, with nothing in between. After an error an
+	// unknown prefix of them is stored; only Tail tells which. ErrFenced means
+	// that somebody else wrote. The bodies are not kept after it returns.
+	Append(ctx context.Context, events []Event) error
+	// Seq is the sequence of the last message known to be stored.
+	Seq() uint64
+	// MaxBody is the largest body, in bytes, that Append accepts.
+	MaxBody() int
+}
+
+// Checkpoint is what one slot's capture must know after a restart, beside what
+// the stream itself says.
+type Checkpoint struct {
+	Slot            string
+	SystemID        string
+	Timeline        int32  // 0 when unknown
+	Lineage         string // part of every event id; made with the slot
+	Confirmed       LSN    // everything that ended before it is in the stream
+	Position        Position
+	Stream          string
+	StreamSeq       uint64
+	StreamCreatedAt time.Time
+}
+
+// Checkpoints keeps one Checkpoint per slot.
+type Checkpoints interface {
+	// Load returns nil when there is none.
+	Load(ctx context.Context, slot string) (*Checkpoint, error)
+	Save(ctx context.Context, c Checkpoint) error
+}
+
+// Registry keeps the event registry and the mappings, now and as they were.
+type Registry interface {
+	// Current reads the tables, in the exported snapshot when one is named.
+	Current(ctx context.Context, snapshot string) (*Catalog, error)
+	// AsOf returns the catalog that was in force for commits at the position: the one
+	// saved for the last commit before it; nil when there is none.
+	AsOf(ctx context.Context, slot string, at LSN) (*Catalog, error)
+	// SaveAsOf keeps the catalog that is in force after the given commit. It forgets
+	// those saved for later commits, which are yet to come again or belong to a
+	// history that was left, and may forget those that no replay from keep on needs.
+	SaveAsOf(ctx context.Context, slot string, at LSN, c *Catalog, keep LSN) error
+}
+
+// Observer is told what the engine does. Every func is optional and must return
+// at once.
+type Observer struct {
+	Captured  func(changes int)                        // rows read from the log
+	Published func(events int, commit LSN, seq uint64) // a batch is held by the stream; commit is zero inside a transaction
+	Confirmed func(lsn LSN)                            // the slot was told
+	Started   func(slot Slot)                          // streaming begins
+	Refused   func(mapping string, err error)          // a mapping cannot be used; nil error: it can again
+	Registry  func(tables []TableNeed)                 // the mappings changed; these tables must be published
+}

@@ -1,0 +1,73 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/dot-do/relay/filters"
+	"github.com/dot-do/relay/internal/secret"
+)
+
+// Subscription is one row of zapier_webhooks, ready to be matched.
+type Subscription struct {
+	ID         string
+	Owner      Owner
+	EventType  string
+	Filter     *filters.Filter // nil when broken: the subscription matches nothing
+	Broken     error           // why Filter is nil, or why the row cannot be used (secret that cannot be opened)
+	TargetURL  string          // a capability: never logged
+	Secrets    []secret.String // signing secrets, newest first; empty: sent unsigned
+	Active     bool
+	MaxRetries int           // attempts after the first
+	Backoff    time.Duration // first retry delay when no global schedule is set
+	MaxPerHour int           // read, and not enforced by the delivery engine yet
+
+	// CreatedAt is when the row's transaction began. It counts only while Since is
+	// zero: delivery may learn of a row before the stream announces it, and events
+	// committed before are not for it.
+	CreatedAt time.Time
+
+	// Since is the stream sequence of the announcement that made the row want
+	// events; earlier events are not for it. Zero when it was known before.
+	Since uint64
+
+	// Gaps are the pauses that the stream tells of, oldest first. Active is the
+	// status now and decides what is sent; the gaps decide what is wanted, so that
+	// an event from before a pause is for the row however late it is matched.
+	Gaps []Gap
+}
+
+// Gap is a pause of a subscription, by the stream sequences of its announcements.
+// From 0 is a pause from before every event that is still to be matched; To 0 is
+// one that goes on.
+type Gap struct{ From, To uint64 }
+
+func (g Gap) holds(streamSeq uint64) bool {
+	return g.From < streamSeq && (g.To == 0 || streamSeq < g.To)
+}
+
+// Wants decides whether the event is for this subscription by everything but its
+// filter: type, activity at the event's place in the stream, time and audience.
+func (s *Subscription) Wants(e *Event, streamSeq uint64) bool {
+	return s.Filter != nil && s.EventType == e.Type && s.precedes(e, streamSeq) && !s.paused(streamSeq) &&
+		(e.Visibility == VisibleToEveryone || e.Owner.Owns(s.Owner))
+}
+
+// precedes reports whether the row was there when the event was committed. The
+// stream's order says so exactly. Only where it is silent are clocks compared: a
+// clock that was set back must cost no event.
+func (s *Subscription) precedes(e *Event, streamSeq uint64) bool {
+	if s.Since > 0 {
+		return streamSeq > s.Since
+	}
+	return !e.CommittedAt.Before(s.CreatedAt)
+}
+
+// paused reports whether the row was inactive at that place of the stream.
+func (s *Subscription) paused(streamSeq uint64) bool {
+	for _, g := range s.Gaps {
+		if g.holds(streamSeq) {
+			return true
+		}
+	}
+	return false
+}
