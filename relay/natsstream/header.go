@@ -1,0 +1,266 @@
+package natsstream
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dot-do/relay/relay"
+)
+
+// Header names beside those of CloudEvents.
+const (
+	headerPos     = "Relay-Pos"
+	headerPrev    = "Relay-Prev"
+	headerOwner   = "Relay-Owner"
+	headerControl = "Relay-Control"
+	headerCommit  = "Relay-Committed" // when the transaction was committed
+	headerLineage = "Relay-Lineage"   // of the slot that the event was read from
+)
+
+const (
+	timeLayout = "2006-01-02T15:04:05.000000Z07:00"
+
+	// headerRoom is what the headers of one message may take of the server's
+	// largest payload. The bounds below keep them under it: escaping makes three
+	// bytes of one.
+	headerRoom  = 16 << 10
+	maxKey      = 1 << 10 // longer row keys are cut in ce-subject; the body has them whole
+	maxOwner    = 1 << 10 // of user and of tenant
+	maxTable    = 512
+	maxSource   = 256
+	idControl   = "ctl_"
+	maxTypeSize = 255
+)
+
+const varyingHeaders = 14
+
+// varying names the headers whose value differs from message to message, in the
+// order in which fill writes them.
+func varying() [varyingHeaders]string {
+	return [...]string{
+		jetstream.ExpectedLastMsgIDHeader, jetstream.MsgIDHeader, jetstream.ExpectedLastSeqHeader,
+		"ce-id", "ce-type", "ce-source", "ce-subject", "ce-time",
+		headerPos, headerPrev, headerOwner, headerControl, headerCommit, headerLineage,
+	}
+}
+
+// envelope builds the headers of one message after the other in the same memory:
+// the map, its values and the bytes behind them are made once.
+type envelope struct {
+	msg    nats.Msg
+	values [varyingHeaders][]string
+	buf    []byte
+	ends   [varyingHeaders]int
+	source string
+}
+
+func newEnvelope(source string) *envelope {
+	e := &envelope{source: cut(source, maxSource)}
+	e.msg.Header = nats.Header{"ce-specversion": {"1.0"}, "content-type": {"application/json"}}
+	for i, name := range varying() {
+		e.values[i] = []string{""}
+		e.msg.Header[name] = e.values[i]
+	}
+	return e
+}
+
+// place says where a message stands in the stream.
+type place struct {
+	after   uint64         // sequence it must follow
+	prev    relay.Position // of the message there; zero when unknown
+	control uint64         // sequence of the last announcement
+
+	// byID makes the message name the id of the one before it as well, unless it is
+	// the first after the tail was read. Sequences alone let a message in whose
+	// predecessors were refused, when as many of another writer took their places.
+	// Only a stream without replicas can be asked: a replica that has caught up
+	// does not know the last id, and would part from its leader.
+	byID, first bool
+}
+
+// fill makes e.msg the message of an event. It is good until the next fill.
+func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
+	previous := e.values[1][0]
+	e.buf = e.buf[:0]
+	n := 0
+	done := func() { e.ends[n] = len(e.buf); n++ }
+	if at.byID && !at.first {
+		e.buf = append(e.buf, previous...)
+	}
+	done()
+	e.buf = appendID(e.buf, ev)
+	done()
+	e.buf = strconv.AppendUint(e.buf, at.after, 10)
+	done()
+	e.buf = appendID(e.buf, ev)
+	done()
+	e.buf = append(e.buf, ev.Type...) // checked by subject
+	done()
+	e.buf = append(e.buf, "/relay/"...)
+	e.buf = appendEscaped(e.buf, e.source)
+	e.buf = appendEscaped(append(e.buf, '/'), cut(ev.Table, maxTable))
+	done()
+	e.buf = appendEscaped(e.buf, cut(ev.Key, maxKey))
+	done()
+	e.buf = ev.OccurredAt.UTC().AppendFormat(e.buf, timeLayout)
+	done()
+	e.buf = ev.Position.Append(e.buf)
+	done()
+	if !at.prev.IsZero() {
+		e.buf = at.prev.Append(e.buf)
+	}
+	done()
+	e.buf = appendOwner(e.buf, ev)
+	done()
+	e.buf = strconv.AppendUint(e.buf, at.control, 10)
+	done()
+	e.buf = ev.CommittedAt.UTC().AppendFormat(e.buf, timeLayout)
+	done()
+	e.buf = append(e.buf, ev.Lineage...) // hexadecimal, made by the relay
+	done()
+
+	all, from := string(e.buf), 0
+	for i, end := range e.ends {
+		e.values[i][0] = all[from:end]
+		from = end
+	}
+	e.msg.Data = ev.Body
+	return &e.msg
+}
+
+// appendID writes the id of a message: the event's, or one for an announcement.
+func appendID(b []byte, ev *relay.Event) []byte {
+	if ev.IsControl() {
+		return ev.Position.Append(append(b, idControl...))
+	}
+	return appendEscaped(b, ev.ID)
+}
+
+// subject of an event; the error says that the type cannot be part of one.
+func subject(eventType string) (string, error) {
+	if len(eventType) > maxTypeSize {
+		return "", fmt.Errorf("event type of %d bytes is longer than %d", len(eventType), maxTypeSize)
+	}
+	token := 0 // bytes of the present one
+	for i := range len(eventType) {
+		switch c := eventType[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
+			token++
+		case c == '.' && token > 0:
+			token = 0
+		default:
+			return "", fmt.Errorf("event type %q is no name of the form noun.verb", eventType)
+		}
+	}
+	if token == 0 {
+		return "", fmt.Errorf("event type %q is no name of the form noun.verb", eventType)
+	}
+	if strings.HasPrefix(eventType, relay.ControlPrefix) {
+		return eventType, nil
+	}
+	return eventPrefix + eventType, nil
+}
+
+// appendOwner writes who may see the event. Names that do not fit leave the event
+// to nobody: half an owner could be somebody else.
+func appendOwner(b []byte, ev *relay.Event) []byte {
+	if ev.Visibility == relay.VisibleToEveryone {
+		b = append(b, "audience=everyone"...)
+	} else {
+		b = append(b, "audience=owner"...)
+	}
+	if len(ev.Owner.UserID) > maxOwner || len(ev.Owner.TenantID) > maxOwner {
+		return b
+	}
+	if ev.Owner.UserID != "" {
+		b = append(append(b, "&user="...), url.QueryEscape(ev.Owner.UserID)...)
+	}
+	if ev.Owner.TenantID != "" {
+		b = append(append(b, "&tenant="...), url.QueryEscape(ev.Owner.TenantID)...)
+	}
+	return b
+}
+
+func parseOwner(s string) (relay.Owner, relay.Visibility, error) {
+	q, err := url.ParseQuery(s)
+	if err != nil {
+		return relay.Owner{}, relay.VisibleToOwner, fmt.Errorf("%s: %w", headerOwner, err)
+	}
+	owner := relay.Owner{UserID: q.Get("user"), TenantID: q.Get("tenant")}
+	switch q.Get("audience") {
+	case "everyone":
+		return owner, relay.VisibleToEveryone, nil
+	case "owner":
+		return owner, relay.VisibleToOwner, nil
+	}
+	return relay.Owner{}, relay.VisibleToOwner, fmt.Errorf("%s names no audience", headerOwner)
+}
+
+// appendEscaped writes s as CloudEvents wants a header value: everything but
+// visible ASCII, and the quote and percent signs, as %XX. Nothing can end the line.
+func appendEscaped(b []byte, s string) []byte {
+	const digits = "0123456789ABCDEF"
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7F || c == '"' || c == '%' {
+			b = append(b, '%', digits[c>>4], digits[c&0xF])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+func unescape(s string) (string, error) {
+	if strings.IndexByte(s, '%') < 0 {
+		return s, nil
+	}
+	return url.PathUnescape(s)
+}
+
+// cut shortens s to at most n bytes.
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
+
+// parseHeader is the reverse of fill, for everything but the body.
+func parseHeader(h nats.Header, ev *relay.Event) (control uint64, err error) {
+	if ev.Position, err = relay.ParsePosition(h.Get(headerPos)); err != nil {
+		return 0, fmt.Errorf("%s: %w", headerPos, err)
+	}
+	if control, err = strconv.ParseUint(h.Get(headerControl), 10, 64); err != nil {
+		return 0, fmt.Errorf("%s is not a sequence", headerControl)
+	}
+	if ev.Owner, ev.Visibility, err = parseOwner(h.Get(headerOwner)); err != nil {
+		return 0, err
+	}
+	if ev.OccurredAt, err = time.Parse(time.RFC3339Nano, h.Get("ce-time")); err != nil {
+		return 0, fmt.Errorf("ce-time is not a time of RFC 3339")
+	}
+	if ev.CommittedAt, err = time.Parse(time.RFC3339Nano, h.Get(headerCommit)); err != nil {
+		return 0, fmt.Errorf("%s is not a time of RFC 3339", headerCommit)
+	}
+	ev.Lineage = h.Get(headerLineage)
+	if ev.ID, err = unescape(h.Get("ce-id")); err != nil || ev.ID == "" {
+		return 0, fmt.Errorf("ce-id is missing or not escaped")
+	}
+	if h.Get("ce-type") != ev.Type {
+		return 0, fmt.Errorf("ce-type is not the type in the subject")
+	}
+	if ev.Key, err = unescape(h.Get("ce-subject")); err != nil {
+		return 0, fmt.Errorf("ce-subject is not escaped")
+	}
+	source := h.Get("ce-source")
+	if ev.Table, err = unescape(source[strings.LastIndexByte(source, '/')+1:]); err != nil {
+		return 0, fmt.Errorf("ce-source is not escaped")
+	}
+	return control, nil
+}

@@ -1,0 +1,163 @@
+package natsstream
+
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dot-do/relay/relay"
+)
+
+func TestHeadersReadBackAsTheEventTheyWereMadeFrom(t *testing.T) {
+	nasty := []string{"", "plain", "a b", "ä/ö%41", "\r\n\x00\x7f\"%", "a&b=c;d+e", strings.Repeat("x", 200)}
+	env := newEnvelope("a/b slot")
+	for _, s := range nasty {
+		ev := relay.Event{
+			ID: "evt_1" + s, Type: "thing.updated",
+			Position:   relay.Position{CommitLSN: 0x16B3748, Ordinal: 12, Index: 3},
+			Owner:      relay.Owner{UserID: s, TenantID: s},
+			Table:      strings.ReplaceAll(s, "/", "."),
+			Key:        s,
+			OccurredAt: time.Date(2026, 11, 23, 10, 0, 0, 123456000, time.UTC),
+		}
+		msg := env.fill(&ev, place{control: 7})
+		for name, values := range msg.Header {
+			for _, c := range []byte(values[0]) {
+				require.True(t, c >= ' ' && c < 0x7F, "%s holds byte %d", name, c)
+			}
+		}
+		got := relay.Event{Type: "thing.updated"}
+		control, err := parseHeader(msg.Header, &got)
+		require.NoError(t, err)
+		require.EqualValues(t, 7, control)
+		require.Equal(t, ev, got)
+	}
+}
+
+func TestAnOwnerThatDoesNotFitLeavesTheEventToNobody(t *testing.T) {
+	ev := relay.Event{Owner: relay.Owner{UserID: strings.Repeat("u", maxOwner+1), TenantID: "t"}}
+	owner, visibility, err := parseOwner(string(appendOwner(nil, &ev)))
+	require.NoError(t, err)
+	require.Equal(t, relay.Owner{}, owner)
+	require.Equal(t, relay.VisibleToOwner, visibility)
+}
+
+func TestDamagedHeadersAreRefused(t *testing.T) {
+	ev := event()
+	good := newEnvelope("relay").fill(&ev, place{}).Header
+	for name, value := range map[string]string{
+		"Relay-Pos": "0/1:2", "Relay-Control": "-1", "Relay-Owner": "audience=all", "ce-time": "yesterday",
+		"ce-id": "", "ce-type": "other.type", "ce-subject": "%zz", "ce-source": "/relay/%",
+	} {
+		bad := nats.Header{}
+		maps.Copy(bad, good)
+		bad.Set(name, value)
+		_, err := parseHeader(bad, &relay.Event{Type: ev.Type})
+		require.Error(t, err, name)
+		bad.Del(name)
+		_, err = parseHeader(bad, &relay.Event{Type: ev.Type})
+		if name != "ce-subject" && name != "ce-source" {
+			require.Error(t, err, "no %s", name)
+		}
+	}
+}
+
+func event() relay.Event {
+	return relay.Event{
+		ID: "evt_1", Type: "thing.updated", Position: relay.Position{CommitLSN: 1},
+		Table: "public.things", OccurredAt: time.Unix(0, 0), Body: []byte(`{"data":{}}`),
+	}
+}
+
+func TestSplitBodyFindsTheTopLevelData(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"data":{"a":1}}`: `{"a":1}`,
+		` { "x" : [1,{"data":2},"}"] , "data" : { "data" : "\"}" } , "y":1 } `: `{ "data" : "\"}" }`,
+		`{"a":"\\","data":12}`:           `12`,
+		`{"a":{},"b":[],"data":null }`:   `null`,
+		`{"data":"x","z":{"data":"no"}}`: `"x"`,
+		`{"data":[1,[2,[3]]],"u":true}`:  `[1,[2,[3]]]`,
+		`{"n":-1.5e3,"data":{}}`:         `{}`,
+	} {
+		data, unavailable, err := splitBody([]byte(body))
+		require.NoError(t, err, body)
+		require.Equal(t, want, string(data), body)
+		require.Nil(t, unavailable)
+	}
+	_, unavailable, err := splitBody([]byte(`{"data":{},"unavailable":["a","\u0062"]}`))
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b"}, unavailable)
+}
+
+func TestSplitBodyRefusesWhatIsNoEvent(t *testing.T) {
+	for _, body := range []string{
+		"", "hello", "[]", "12", "{", `{"data"}`, `{}`, `{"a":1}`,
+		`{"data":{},"unavailable":"x"}`, `{"data":{}}x`, strings.Repeat("[", 20_000),
+	} {
+		_, _, err := splitBody([]byte(body))
+		require.Error(t, err, "%.20q", body)
+	}
+}
+
+func FuzzSplitBodyReturnsValidJSONOrAnError(f *testing.F) {
+	f.Add([]byte(`{"a":[1,{"data":2},"}\""],"data":{"data":"\"}"},"unavailable":["x"]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		data, _, err := splitBody(body)
+		if err == nil && !json.Valid(data) {
+			t.Fatalf("%q gives %q", body, data)
+		}
+	})
+}
+
+func FuzzAcknowledgementsNeverPanic(f *testing.F) {
+	f.Add([]byte(`{"stream":"EVENTS","seq":12}`))
+	f.Add([]byte(`{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 12"},"stream":"EVENTS","seq":0}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		const prefix = `{"stream":"EVENTS","seq":`
+		seq, ok := plainAck(data, prefix)
+		ack, err := parseAck(data)
+		if ok && seq > 0 && (err != nil || ack.Seq != seq) {
+			t.Fatalf("%q: %d and %+v, %v", data, seq, ack, err)
+		}
+		if ack.Error != nil {
+			_ = refusal("EVENTS", 5, ack.Error)
+		}
+	})
+}
+
+func TestAMissingMessageIsNotTakenForAnotherWriter(t *testing.T) {
+	wrong := func(text string) error {
+		return refusal("EVENTS", 10, &jetstream.APIError{ErrorCode: 10071, Description: text})
+	}
+	require.NotErrorIs(t, wrong("wrong last sequence: 9"), relay.ErrFenced)
+	require.ErrorContains(t, wrong("wrong last sequence: 9"), "ends at sequence 9, not at 10")
+	require.ErrorIs(t, wrong("wrong last sequence: 11"), relay.ErrFenced)
+	require.ErrorIs(t, wrong("something new"), relay.ErrFenced)
+	require.ErrorIs(t, refusal("EVENTS", 10, &jetstream.APIError{ErrorCode: 10070}), relay.ErrFenced)
+	require.NotErrorIs(t, refusal("EVENTS", 10, &jetstream.APIError{ErrorCode: 10077}), relay.ErrFenced)
+}
+
+func TestCoversKnowsWhichSubjectsAStreamTakes(t *testing.T) {
+	for _, c := range []struct {
+		pattern string
+		want    bool
+	}{
+		{"events.>", true},
+		{">", true},
+		{"*.>", true},
+		{"events.*", false},
+		{"events.*.>", false},
+		{"events", false},
+		{"events.thing.>", false},
+		{"other.>", false},
+		{"*", false},
+	} {
+		require.Equal(t, c.want, covered(eventSubjects, []string{c.pattern}), c.pattern)
+	}
+}
