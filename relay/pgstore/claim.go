@@ -1,0 +1,225 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dot-do/relay/relay"
+)
+
+// lookAhead is how many of the oldest rows are looked at before the search goes
+// subscription by subscription. Most often what is due stands in front; only a
+// large backlog that nobody may take now (an endpoint that hangs, a subscription
+// that was switched off) hides the rest.
+const lookAhead = "512"
+
+// The conditions under which a row d may be taken. $2 are the busy subscriptions.
+const (
+	isFree = `(d.locked_until is null or d.locked_until <= now())`
+
+	// blocked is true when the oldest rows fill the look-ahead.
+	dueBlocked = `(select count(*) from (select from webhook_deliveries d where d.next_attempt_at <= now()
+	               order by d.next_attempt_at limit ` + lookAhead + `) as head) = ` + lookAhead
+
+	// eachSubscription lists the subscriptions that deliveries wait for, one index
+	// probe for each, however many deliveries there are.
+	eachSubscription = `each (id) as (
+	    select (select min(webhook_id) from webhook_deliveries) where %s
+	    union all
+	    select (select min(d.webhook_id) from webhook_deliveries d where d.webhook_id > each.id) from each where each.id is not null
+	)`
+
+	claimOldest = `
+	with candidates as materialized (
+	    select d.event_id, d.webhook_id from webhook_deliveries d
+	    where d.next_attempt_at <= now() order by d.next_attempt_at limit ` + lookAhead + `
+	), ` + claimCandidates
+
+	claimCandidates = `picked as materialized (
+	    select d.event_id, d.webhook_id, d.next_attempt_at
+	    from candidates c
+	    join webhook_deliveries d on d.event_id = c.event_id and d.webhook_id = c.webhook_id
+	    join zapier_webhooks w on w.id = d.webhook_id and w.status = 'active'
+	    where d.next_attempt_at <= now() and ` + isFree + ` and d.webhook_id <> all ($2::text[])
+	    order by d.next_attempt_at limit $1
+	    for update of d skip locked
+	)
+	update webhook_deliveries d
+	set locked_by = $3, locked_until = now() + $4::bigint * interval '1 microsecond', updated_at = now()
+	from picked p
+	where d.event_id = p.event_id and d.webhook_id = p.webhook_id
+	returning d.event_id, d.webhook_id, d.event_type, coalesce(d.user_id, ''), coalesce(d.tenant_id, ''), d.body,
+	          coalesce(d.stream_seq, 0), coalesce(d.commit_lsn, '0/0')::text, d.attempt,
+	          greatest(d.next_attempt_at, 'epoch')`
+)
+
+func claimEach() string {
+	return `with recursive ` + fmt.Sprintf(eachSubscription, dueBlocked) + `, candidates as materialized (
+	    select d.event_id, d.webhook_id
+	    from each
+	    join zapier_webhooks w on w.id = each.id and w.status = 'active'
+	    cross join lateral (
+	        select d.event_id, d.webhook_id, d.next_attempt_at from webhook_deliveries d
+	        where d.webhook_id = each.id and d.next_attempt_at <= now() and ` + isFree + `
+	        order by d.next_attempt_at limit $1
+	    ) as d
+	    where each.id <> all ($2::text[])
+	    order by d.next_attempt_at limit $1
+	), ` + claimCandidates
+}
+
+// Claim takes up to limit deliveries that are due and whose subscription is active
+// and not among busy, oldest first. Nobody else gets them until hold is over.
+func (s *Store) Claim(ctx context.Context, limit int, hold time.Duration, busy []string) ([]relay.Delivery, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	s.writeCarried(ctx, false)
+	lease := newLease()
+	if limit <= 0 {
+		return nil, lease, nil
+	}
+	if busy == nil {
+		busy = []string{}
+	}
+	for _, sql := range []string{claimOldest, claimEach()} {
+		rows, err := s.pool.Query(ctx, sql, limit, busy, lease, hold.Microseconds())
+		if err != nil {
+			return nil, "", fmt.Errorf("claim due deliveries: %w", clean(err))
+		}
+		claimed, err := pgx.CollectRows(rows, scanClaimed)
+		if err != nil {
+			return nil, "", fmt.Errorf("claim due deliveries: %w", clean(err))
+		}
+		if len(claimed) == 0 {
+			continue
+		}
+		slices.SortStableFunc(claimed, func(a, b claimedRow) int { return a.due.Compare(b.due) })
+		out := make([]relay.Delivery, len(claimed))
+		for i := range claimed {
+			out[i] = claimed[i].Delivery
+		}
+		s.leases.add(lease, out, hold)
+		return out, lease, nil
+	}
+	return nil, lease, nil
+}
+
+type claimedRow struct {
+	relay.Delivery
+	due time.Time
+}
+
+func scanClaimed(row pgx.CollectableRow) (claimedRow, error) {
+	var c claimedRow
+	var seq int64
+	var attempts int32
+	var lsn string
+	err := row.Scan(&c.EventID, &c.SubscriptionID, &c.EventType, &c.Owner.UserID, &c.Owner.TenantID, &c.Body,
+		&seq, &lsn, &attempts, &c.due)
+	if err != nil {
+		return c, err
+	}
+	c.StreamSeq, c.Attempts = uint64(seq), int(attempts)
+	c.CommitLSN, err = relay.ParseLSN(lsn)
+	return c, err
+}
+
+// NextDue tells how long until the next delivery that nobody holds is due, 0 when
+// one is; false when none waits. Those of busy subscriptions and of inactive ones
+// do not count.
+func (s *Store) NextDue(ctx context.Context, busy []string) (time.Duration, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	s.writeCarried(ctx, false)
+	if busy == nil {
+		busy = []string{}
+	}
+	// An operator may have written infinity, in either direction.
+	const wait = `(extract(epoch from least(greatest(d.next_attempt_at, now()), now() + interval '1 year') - now()) * 1000000)::bigint`
+	const allBlocked = `(select count(*) from (select from webhook_deliveries d
+	                     order by d.next_attempt_at limit ` + lookAhead + `) as head) = ` + lookAhead
+	nearest := `
+		select ` + wait + `
+		from (select * from webhook_deliveries order by next_attempt_at limit ` + lookAhead + `) as d
+		join zapier_webhooks w on w.id = d.webhook_id and w.status = 'active'
+		where ` + isFree + ` and d.webhook_id <> all ($1::text[])
+		order by d.next_attempt_at limit 1`
+	each := `
+		with recursive ` + fmt.Sprintf(eachSubscription, allBlocked) + `
+		select ` + wait + `
+		from each
+		join zapier_webhooks w on w.id = each.id and w.status = 'active'
+		cross join lateral (
+		    select d.next_attempt_at from webhook_deliveries d
+		    where d.webhook_id = each.id and ` + isFree + ` order by d.next_attempt_at limit 1
+		) as d
+		where each.id <> all ($1::text[])
+		order by d.next_attempt_at limit 1`
+	for _, sql := range []string{nearest, each} {
+		var micros int64
+		err := s.pool.QueryRow(ctx, sql, busy).Scan(&micros)
+		if errors.Is(err, pgx.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return 0, false, fmt.Errorf("look for the next due delivery: %w", clean(err))
+		}
+		return time.Duration(micros) * time.Microsecond, true, nil
+	}
+	return 0, false, nil
+}
+
+// Settled tells which of the deliveries were attempted or put aside before: they
+// have a log row, a retry row or a dead letter. Only EventID and SubscriptionID of
+// a delivery count; the answers stand in the same order.
+func (s *Store) Settled(ctx context.Context, deliveries []relay.Delivery) ([]bool, error) {
+	out := make([]bool, len(deliveries))
+	if len(deliveries) == 0 {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	events, subs := pairs(deliveries)
+	messages := make([]string, len(deliveries))
+	for i := range deliveries {
+		messages[i] = relay.WebhookID(deliveries[i].EventID, deliveries[i].SubscriptionID)
+	}
+	distinct := slices.Compact(slices.Sorted(slices.Values(events)))
+	// Each side is read once for all deliveries: an event may have a hundred
+	// thousand of them. A log row whose subscription was locked when it was written
+	// points to none; its webhook-id tells whose it is.
+	rows, err := s.pool.Query(ctx, `
+		select x.n
+		from unnest($1::text[], $2::text[], $3::text[]) with ordinality as x (event_id, webhook_id, message, n)
+		where (x.event_id, x.webhook_id) in (
+		        select event_id, webhook_id from zapier_webhook_logs where event_id = any ($4) and webhook_id is not null
+		        union all
+		        select event_id, webhook_id from webhook_deliveries where event_id = any ($4)
+		        union all
+		        select event_id, webhook_id from webhook_dead_letters where event_id = any ($4) and webhook_id is not null)
+		   or x.message in (
+		        select request_headers ->> 'webhook-id' from zapier_webhook_logs
+		        where event_id = any ($4) and webhook_id is null and request_headers ->> 'webhook-id' is not null)`,
+		events, subs, messages, distinct)
+	if err != nil {
+		return nil, fmt.Errorf("look up settled deliveries: %w", clean(err))
+	}
+	var n int64
+	if _, err := pgx.ForEachRow(rows, []any{&n}, func() error { out[n-1] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("look up settled deliveries: %w", clean(err))
+	}
+	return out, nil
+}
+
+func pairs(deliveries []relay.Delivery) (events, subs []string) {
+	events, subs = make([]string, len(deliveries)), make([]string, len(deliveries))
+	for i := range deliveries {
+		events[i], subs[i] = text(deliveries[i].EventID, 200), deliveries[i].SubscriptionID
+	}
+	return events, subs
+}
