@@ -1,0 +1,161 @@
+package ops
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/dot-do/relay/relay"
+)
+
+// Position is how far capture has come, safe for any number of goroutines.
+type Position struct {
+	received, published, confirmed, seq atomic.Uint64
+}
+
+// Received notes the end of the server's log as the server reported it.
+func (p *Position) Received(lsn relay.LSN) { raise(&p.received, uint64(lsn)) }
+
+// Published notes what the stream holds; lsn is zero inside a transaction.
+func (p *Position) Published(lsn relay.LSN, seq uint64) {
+	raise(&p.published, uint64(lsn))
+	p.seq.Store(seq)
+}
+
+// Confirmed notes what the slot was told.
+func (p *Position) Confirmed(lsn relay.LSN) {
+	raise(&p.confirmed, uint64(lsn))
+	raise(&p.published, uint64(lsn))
+}
+
+func raise(a *atomic.Uint64, v uint64) {
+	for {
+		old := a.Load()
+		if v <= old || a.CompareAndSwap(old, v) {
+			return
+		}
+	}
+}
+
+// positionReport is the body of /v1/position.
+type positionReport struct {
+	Received  string `json:"received"`
+	Published string `json:"published"`
+	Confirmed string `json:"confirmed"`
+	StreamSeq uint64 `json:"stream_seq"`
+	LagBytes  uint64 `json:"lag_bytes"` // received and not yet confirmed
+}
+
+func (p *Position) report() positionReport {
+	received, confirmed := p.received.Load(), p.confirmed.Load()
+	received = max(received, p.published.Load(), confirmed)
+	return positionReport{
+		Received: relay.LSN(received).String(), Published: relay.LSN(p.published.Load()).String(), Confirmed: relay.LSN(confirmed).String(),
+		StreamSeq: p.seq.Load(), LagBytes: received - confirmed,
+	}
+}
+
+// Metrics are the process's Prometheus metrics.
+type Metrics struct {
+	registry   *prometheus.Registry
+	changes    prometheus.Counter
+	events     prometheus.Counter
+	refused    *prometheus.GaugeVec
+	outcomes   *prometheus.CounterVec
+	attempts   *prometheus.HistogramVec
+	subs       *prometheus.GaugeVec
+	load       *prometheus.GaugeVec
+	panics     prometheus.Counter
+	undecided  prometheus.Counter
+	unreadable prometheus.Counter
+	restarts   *prometheus.CounterVec
+}
+
+// NewMetrics registers all metrics, and gauges that read pos and health.
+func NewMetrics(pos *Position, health *Health) *Metrics {
+	m := &Metrics{
+		registry:   prometheus.NewRegistry(),
+		changes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_changes_total", Help: "Row changes read from the slot."}),
+		events:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_events_published_total", Help: "Messages held by the stream."}),
+		refused:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_mapping_refused", Help: "1 while a mapping cannot be used."}, []string{"mapping"}),
+		outcomes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_delivery_outcomes_total", Help: "Settled outcomes of deliveries."}, []string{"outcome"}),
+		attempts:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_attempt_seconds", Help: "Duration of HTTP attempts.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}, []string{"class"}),
+		subs:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_subscriptions", Help: "Active subscriptions known to delivery, by state: usable, broken."}, []string{"state"}),
+		load:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_delivery_load", Help: "What the delivery engine holds in memory."}, []string{"what"}),
+		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_panics_total", Help: "Panics that cost one delivery or one filter."}),
+		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value the log did not carry."}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_stream_unreadable_total", Help: "Stream messages that are no usable events."}),
+		restarts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_session_restarts_total", Help: "Sessions that ended with an error and were begun again."}, []string{"part"}),
+	}
+	gauge := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+	}
+	m.registry.MustRegister(
+		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		gauge("relay_received_lsn", "Log position received, in bytes.", func() float64 { return float64(pos.received.Load()) }),
+		gauge("relay_published_lsn", "Log position held by the stream, in bytes.", func() float64 { return float64(pos.published.Load()) }),
+		gauge("relay_confirmed_lsn", "Log position confirmed to the slot, in bytes.", func() float64 { return float64(pos.confirmed.Load()) }),
+		gauge("relay_lag_bytes", "Log received and not yet confirmed, in bytes.", func() float64 { return float64(pos.report().LagBytes) }),
+		gauge("relay_stream_sequence", "Sequence of the last message known to be stored.", func() float64 { return float64(pos.seq.Load()) }),
+		gauge("relay_ready", "1 when /readyz answers 200.", func() float64 {
+			if health.Ready() {
+				return 1
+			}
+			return 0
+		}),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// Changes counts row changes read.
+func (m *Metrics) Changes(n int) { m.changes.Add(float64(n)) }
+
+// Events counts messages stored.
+func (m *Metrics) Events(n int) { m.events.Add(float64(n)) }
+
+// Refused notes whether a mapping can be used.
+func (m *Metrics) Refused(mapping string, refused bool) {
+	if refused {
+		m.refused.WithLabelValues(mapping).Set(1)
+		return
+	}
+	m.refused.DeleteLabelValues(mapping)
+}
+
+// Outcome counts settled outcomes of one kind: delivered, retry, deferred, dead,
+// gone, skipped.
+func (m *Metrics) Outcome(kind string, n int) { m.outcomes.WithLabelValues(kind).Add(float64(n)) }
+
+// Attempt notes the duration of one HTTP exchange; class is success, or the class
+// of its failure.
+func (m *Metrics) Attempt(class string, d time.Duration) {
+	m.attempts.WithLabelValues(class).Observe(d.Seconds())
+}
+
+// Subscriptions notes how many there are, and how many of them are broken.
+func (m *Metrics) Subscriptions(known, broken int) {
+	m.subs.WithLabelValues("usable").Set(float64(known - broken))
+	m.subs.WithLabelValues("broken").Set(float64(broken))
+}
+
+// Load notes what the delivery engine holds.
+func (m *Metrics) Load(held map[string]int) {
+	for what, n := range held {
+		m.load.WithLabelValues(what).Set(float64(n))
+	}
+}
+
+// Panicked counts a panic that was contained.
+func (m *Metrics) Panicked() { m.panics.Inc() }
+
+// Undecided counts filters that could not be decided.
+func (m *Metrics) Undecided(n int) { m.undecided.Add(float64(n)) }
+
+// Unreadable counts a stream message that is no usable event.
+func (m *Metrics) Unreadable() { m.unreadable.Inc() }
+
+// Restart counts a session that is begun again.
+func (m *Metrics) Restart(part string) { m.restarts.WithLabelValues(part).Inc() }
