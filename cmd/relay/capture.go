@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dot-do/relay/internal/ops"
+	"github.com/dot-do/relay/relay"
+	"github.com/dot-do/relay/relay/pgsource"
+)
+
+const (
+	// How often a standby looks whether the slot is free.
+	standbyEvery = 500 * time.Millisecond
+	// How often it is looked whether the table of a dormant mapping exists by now,
+	// and how often what Postgres refused is tried again.
+	dormantEvery = time.Second
+	refusedEvery = 10 * time.Second
+	// Events of somebody else between ours, so many within so long, mean that
+	// another writer is at work: what a lost acknowledgement leaves behind comes once.
+	maxFences   = 3
+	fenceWindow = time.Minute
+)
+
+// capture runs one session after the other until ctx ends or one cannot be
+// followed by another.
+func (p *process) capture(ctx context.Context) error {
+	var (
+		b     backoff
+		fence fences
+	)
+	for {
+		s := &session{process: p}
+		err := s.run(ctx)
+		switch {
+		case ctx.Err() != nil && !final(err):
+			return nil
+		case errors.Is(err, relay.ErrSlotActive):
+			if fence.count() > 0 {
+				return fmt.Errorf("%w: slot %q now belongs to another process", relay.ErrFenced, p.cfg.Source.Slot)
+			}
+			if p.health.Set(roleCapture, ops.Standby, "slot "+p.cfg.Source.Slot+" is held by another process") {
+				p.log.InfoContext(ctx, "standing by: the slot is held by another process, this one takes over when it is free", "slot", p.cfg.Source.Slot)
+			}
+			if !sleep(ctx, standbyEvery) {
+				return nil
+			}
+			continue
+		case final(err):
+			p.health.Set(roleCapture, ops.Halted, err.Error())
+			return err
+		case errors.Is(err, relay.ErrFenced):
+			if fence.add(); fence.count() >= maxFences {
+				return fmt.Errorf("%w; give every slot a stream of its own (RELAY_STREAM), and let nobody else publish to it; once the other writer is gone, `relay run --accept-gap` goes on behind it", err)
+			}
+		}
+		if s.published {
+			b = backoff{}
+		}
+		p.metrics.Restart(roleCapture)
+		p.health.Set(roleCapture, ops.Degraded, err.Error())
+		p.log.WarnContext(ctx, "capture interrupted, trying again", "error", err)
+		if !b.wait(ctx) {
+			return nil
+		}
+	}
+}
+
+// fences remembers when the stream was last found written by somebody else.
+type fences struct {
+	n    int
+	last time.Time
+}
+
+func (f *fences) add() { f.n, f.last = f.count()+1, time.Now() }
+
+// count is how many there were, none further apart than the window.
+func (f *fences) count() int {
+	if time.Since(f.last) > fenceWindow {
+		return 0
+	}
+	return f.n
+}
+
+// session is one life of the replication connection.
+type session struct {
+	*process
+	published bool // events of ours were stored
+}
+
+func (s *session) run(ctx context.Context) error {
+	// A stream that was deleted is made anew; the checkpoint then tells whether the
+	// slot still holds what it had, or a person must decide.
+	if err := s.nats.EnsureStream(ctx); err != nil {
+		return err
+	}
+	catalog, err := s.store.Current(ctx, "")
+	if err != nil {
+		return fmt.Errorf("read the mappings: %w", err)
+	}
+	checkpoint, err := s.store.Load(ctx, s.cfg.Source.Slot)
+	if err != nil {
+		return fmt.Errorf("read the checkpoint: %w", err)
+	}
+	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint != nil))
+	if err != nil {
+		return err
+	}
+	// The last position is told to the server although ctx has ended.
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := src.Close(closing); err != nil {
+			s.log.DebugContext(ctx, "replication connection closed", "error", err)
+		}
+	}()
+	s.reportDormant(ctx, src.Dormant())
+	writer := s.nats.Writer()
+	defer writer.Close()
+	changed := make(chan []relay.TableNeed, 1)
+	engine, err := relay.NewCapture(relay.CaptureConfig{
+		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store,
+		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, Logger: s.log, Observer: s.observer(changed),
+	})
+	if err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	gctx, stop := context.WithCancel(gctx)
+	g.Go(func() error { return s.publishTables(gctx, src, catalog.Tables(), changed) })
+	g.Go(func() error {
+		defer stop()
+		return engine.Run(ctx)
+	})
+	return g.Wait()
+}
+
+// sourceConfig is also what setup and doctor look at.
+func (p *process) sourceConfig(catalog *relay.Catalog, expectSlot bool) pgsource.Config {
+	control := relay.DefaultControlTables()
+	return pgsource.Config{
+		URL: p.cfg.Source.URL, Slot: p.cfg.Source.Slot, Publication: p.cfg.Source.Publication,
+		Tables: catalog.Tables(), ControlTables: []string{control.Events, control.Mappings, control.Webhooks, control.Outbox},
+		CreateSlot: true, ExpectSlot: expectSlot, AcceptGap: p.acceptGap,
+		OnReceived: p.received, Logger: p.log,
+	}
+}
+
+func (p *process) received(lsn relay.LSN) {
+	if p.position != nil {
+		p.position.Received(lsn)
+	}
+}
+
+func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
+	return relay.Observer{
+		Started: func(slot relay.Slot) {
+			s.acceptGap = false // the operator's word was for the gap that was found at the start
+			s.position.Confirmed(slot.Confirmed)
+			s.health.Set(roleCapture, ops.Streaming, "")
+		},
+		Captured: s.metrics.Changes,
+		Published: func(events int, commit relay.LSN, seq uint64) {
+			s.published = s.published || events > 0
+			s.metrics.Events(events)
+			s.position.Published(commit, seq)
+		},
+		Confirmed: s.position.Confirmed,
+		Refused:   func(mapping string, err error) { s.metrics.Refused(mapping, err != nil) },
+		Registry: func(tables []relay.TableNeed) {
+			select {
+			case <-changed: // only the newest counts
+			default:
+			}
+			changed <- tables
+		},
+	}
+}
+
+// publishTables puts the tables of new mappings into the publication while the
+// relay streams, and those of dormant ones once they exist. It tries again while a
+// lock or a missing right is in the way. The mapping is in force already; rows
+// written once the table is published are sent.
+func (s *session) publishTables(ctx context.Context, src *pgsource.Source, tables []relay.TableNeed, changed <-chan []relay.TableNeed) error {
+	dormant, failed := src.Dormant(), false
+	look := time.NewTicker(dormantEvery)
+	defer look.Stop()
+	for {
+		select {
+		case tables = <-changed:
+		case <-look.C:
+			if !failed && !s.awake(ctx, dormant) {
+				continue
+			}
+		case <-ctx.Done():
+			return nil
+		}
+		now, err := src.EnsureTables(ctx, tables)
+		if failed = err != nil; failed {
+			s.log.ErrorContext(ctx, "tables of mappings are not published, trying again", "error", err)
+			look.Reset(refusedEvery)
+			continue
+		}
+		look.Reset(dormantEvery)
+		dormant = now
+		s.reportDormant(ctx, dormant)
+	}
+}
+
+// awake reports whether a table that a dormant mapping waits for is there now.
+func (s *session) awake(ctx context.Context, dormant []pgsource.Dormant) bool {
+	var missing []string
+	for _, d := range dormant {
+		if d.Missing {
+			missing = append(missing, d.Table)
+		}
+	}
+	if len(missing) == 0 {
+		return false
+	}
+	found, err := s.store.AnyTable(ctx, missing)
+	if err != nil && ctx.Err() == nil {
+		s.log.DebugContext(ctx, "dormant tables not looked up", "error", err)
+	}
+	return found
+}
+
+func (s *session) reportDormant(ctx context.Context, dormant []pgsource.Dormant) {
+	for _, d := range dormant {
+		s.log.InfoContext(ctx, "mapping is dormant", "relation", d.Table, "reason", d.Reason)
+	}
+}

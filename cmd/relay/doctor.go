@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dot-do/relay/internal/config"
+	"github.com/dot-do/relay/internal/secret"
+	"github.com/dot-do/relay/migrations"
+	"github.com/dot-do/relay/relay"
+	"github.com/dot-do/relay/relay/pgsource"
+	"github.com/dot-do/relay/relay/pgstore"
+)
+
+type doctorCmd struct {
+	JSON bool `help:"One JSON array of findings."`
+}
+
+// finding is one line of the doctor's report.
+type finding struct {
+	Severity string `json:"severity"` // ok, warning or error
+	Area     string `json:"area"`
+	Finding  string `json:"finding"`
+	Remedy   string `json:"remedy,omitempty"`
+}
+
+const (
+	sevOK      = "ok"
+	sevWarning = "warning"
+	sevError   = "error"
+)
+
+// doctor collects findings.
+type doctor struct {
+	cfg      config.Config
+	keyring  *secret.Keyring
+	findings []finding
+}
+
+func (d *doctor) add(severity, area, what, remedy string) {
+	d.findings = append(d.findings, finding{severity, area, what, remedy})
+}
+
+func (d *doctor) fail(area string, err error) {
+	what, remedy := remedyOf(err)
+	d.add(sevError, area, what, remedy)
+}
+
+// Run looks at the whole path and fails when something is in the way of it.
+func (c *doctorCmd) Run(ctx context.Context, a *app) error {
+	cfg, err := config.Load(a.configPath, a.environ)
+	if err != nil {
+		return err
+	}
+	ring, warning, err := loadKeyring(cfg)
+	if err != nil {
+		return err
+	}
+	d := &doctor{cfg: cfg, keyring: ring}
+	if warning != "" {
+		d.add(sevWarning, "secrets", warning, "chmod 600 the file")
+	}
+	pool, err := openPool(ctx, cfg)
+	if err != nil {
+		d.fail("postgres", err)
+	} else {
+		defer pool.Close()
+		d.database(ctx, pool)
+	}
+	d.nats(ctx)
+	if err := d.print(a.stdout, c.JSON); err != nil {
+		return err
+	}
+	errs := 0
+	for _, f := range d.findings {
+		if f.Severity == sevError {
+			errs++
+		}
+	}
+	if errs > 0 {
+		return fmt.Errorf("the doctor found %s", counted(errs, "error"))
+	}
+	return nil
+}
+
+func (d *doctor) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(d.findings)
+	}
+	paint := painter(w)
+	marks := map[string]string{sevOK: paint(green, "ok     "), sevWarning: paint(yellow, "warning"), sevError: paint(red, "error  ")}
+	for _, f := range d.findings {
+		fmt.Fprintf(w, "%s  %-13s %s\n", marks[f.Severity], f.Area, f.Finding)
+		if f.Remedy != "" {
+			fmt.Fprintf(w, "%24s%s\n", "→ ", strings.ReplaceAll(f.Remedy, "\n", "\n"+strings.Repeat(" ", 24)))
+		}
+	}
+	return nil
+}
+
+func (d *doctor) database(ctx context.Context, pool *pgxpool.Pool) {
+	if !d.migrations(ctx, pool) {
+		return
+	}
+	store, err := pgstore.Open(ctx, pgstore.Config{URL: d.cfg.Source.URL, Keyring: d.keyring})
+	if err != nil {
+		d.fail("tables", err)
+		return
+	}
+	defer store.Close() //nolint:contextcheck // closing writes what is left although ctx has ended
+	catalog, err := store.Current(ctx, "")
+	if err != nil {
+		d.fail("mappings", err)
+		return
+	}
+	checkpoint, err := store.Load(ctx, d.cfg.Source.Slot)
+	if err != nil {
+		d.fail("checkpoint", err)
+		return
+	}
+	d.capture(ctx, catalog, checkpoint != nil)
+	d.slot(ctx, pool, checkpoint != nil)
+	d.mappings(catalog)
+	d.webhooks(ctx, pool, store)
+}
+
+func (d *doctor) migrations(ctx context.Context, pool *pgxpool.Pool) (applied bool) {
+	states, err := migrations.Status(ctx, pool)
+	if err != nil {
+		d.fail("migrations", err)
+		return false
+	}
+	var pending []string
+	for _, s := range states {
+		switch s.State {
+		case migrations.StatePending:
+			pending = append(pending, s.Name)
+		case migrations.StateChanged, migrations.StateUnknown:
+			d.add(sevError, "migrations", s.Name+" is "+string(s.State), "use the relay release that applied it")
+		case migrations.StateApplied, migrations.StateSkipped:
+		}
+	}
+	if len(pending) > 0 {
+		d.add(sevError, "migrations", fmt.Sprintf("%d of %d are not applied: %s", len(pending), len(states), strings.Join(pending, ", ")), "run: relay migrate up")
+		return false
+	}
+	d.add(sevOK, "migrations", fmt.Sprintf("%d known, none missing", len(states)), "")
+	return true
+}
+
+// capture asks the same questions as relay setup, about a missing or lost slot too.
+func (d *doctor) capture(ctx context.Context, catalog *relay.Catalog, expectSlot bool) {
+	p := &process{cfg: d.cfg}
+	steps, err := pgsource.Plan(ctx, p.sourceConfig(catalog, expectSlot))
+	if err != nil {
+		d.fail("capture", err)
+		return
+	}
+	left, sql := len(steps.SQL), strings.Join(steps.SQL, ";\n")+";"
+	switch {
+	case left == 0:
+		d.add(sevOK, "capture", "wal_level, privileges, publication and replica identities are as the mappings need them", "")
+	case steps.Refused:
+		d.add(sevError, "capture", counted(left, "statement")+" left to do, which this role may not run", "let a superuser run:\n"+sql)
+	default:
+		d.add(sevWarning, "capture", counted(left, "statement")+" left to do; relay run and relay setup do them", sql)
+	}
+	for _, t := range steps.Dormant {
+		d.add(sevWarning, "mappings", t.Table+" "+t.Reason+": its mappings are dormant", "")
+	}
+}
+
+func (d *doctor) slot(ctx context.Context, pool *pgxpool.Pool, expected bool) {
+	var (
+		active   bool
+		status   string
+		retained int64
+	)
+	err := pool.QueryRow(ctx, `
+		select active, coalesce(wal_status, ''), coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
+		from pg_replication_slots where slot_name = $1`, d.cfg.Source.Slot).Scan(&active, &status, &retained)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) && expected, status == "lost":
+		// An error of capture already, with the range that is lost.
+	case errors.Is(err, pgx.ErrNoRows):
+		d.add(sevOK, "slot", "slot "+d.cfg.Source.Slot+" does not exist yet; relay run creates it", "")
+	case err != nil:
+		d.fail("slot", fmt.Errorf("read pg_replication_slots: %w", err))
+	case status == "unreserved":
+		d.add(sevError, "slot", "slot "+d.cfg.Source.Slot+" is about to be lost", "start relay run now, or raise max_slot_wal_keep_size")
+	case !active:
+		d.add(sevWarning, "slot", fmt.Sprintf("nobody reads slot %s: it holds %d MiB of log on the server's disk", d.cfg.Source.Slot, retained>>20), "start relay run, or drop the slot")
+	default:
+		d.add(sevOK, "slot", fmt.Sprintf("slot %s is being read and holds %d MiB of log", d.cfg.Source.Slot, retained>>20), "")
+	}
+}
+
+func (d *doctor) mappings(catalog *relay.Catalog) {
+	usable, errs := catalog.Compile()
+	for _, err := range errs {
+		d.add(sevError, "mappings", err.Error(), "update or delete the row in event_mappings")
+	}
+	d.add(sevOK, "mappings", fmt.Sprintf("%d in use, %d event types registered", len(usable), len(catalog.Events)), "")
+}
+
+func (d *doctor) webhooks(ctx context.Context, pool *pgxpool.Pool, store *pgstore.Store) {
+	total, broken := 0, 0
+	err := store.All(ctx, func(s relay.Subscription) error {
+		total++
+		if s.Broken != nil && broken < 20 {
+			broken++
+			d.add(sevError, "webhooks", fmt.Sprintf("webhook %s matches nothing: %v", s.ID, s.Broken), "correct the row in zapier_webhooks")
+		}
+		return nil
+	})
+	if err != nil {
+		d.fail("webhooks", err)
+		return
+	}
+	var plain, unsigned int
+	err = pool.QueryRow(ctx, `
+		select count(*) filter (where signing_secret is not null and signing_secret not like 'enc:v1:%'),
+		       count(*) filter (where signing_secret is null)
+		from zapier_webhooks where status = 'active'`).Scan(&plain, &unsigned)
+	if err != nil {
+		d.fail("webhooks", fmt.Errorf("count secrets: %w", err))
+		return
+	}
+	if plain > 0 {
+		remedy := "set RELAY_MASTER_KEY_FILE and let relay run encrypt them"
+		if d.cfg.MasterKeyFile != "" {
+			remedy = "relay run encrypts them within seconds"
+		}
+		d.add(sevWarning, "secrets", plural(plain, "signing secret is", "signing secrets are")+" stored as plain text", remedy)
+	}
+	if unsigned > 0 {
+		d.add(sevWarning, "secrets", plural(unsigned, "webhook has", "webhooks have")+" no signing secret: what they get is unsigned", "set zapier_webhooks.signing_secret to whsec_ and 32 random bytes in base64")
+	}
+	d.add(sevOK, "webhooks", counted(total, "subscription"), "")
+}
+
+func (d *doctor) nats(ctx context.Context) {
+	if d.cfg.NATS.Embedded() {
+		d.add(sevOK, "nats", "runs inside relay run, store in "+d.cfg.NATS.Dir+"; it syncs to disk every two minutes, so a power cut can cost the newest events of the stream", "")
+		return
+	}
+	client, err := connectNATS(ctx, d.cfg)
+	if err != nil {
+		d.fail("nats", err)
+		return
+	}
+	defer client.Close()
+	if err := client.CheckStream(ctx); err != nil {
+		if final(err) {
+			d.fail("nats", err)
+			return
+		}
+		d.add(sevOK, "nats", "connected; stream "+d.cfg.NATS.Stream+" does not exist yet, relay run creates it", "")
+		return
+	}
+	d.add(sevOK, "nats", "connected; stream "+d.cfg.NATS.Stream+" fits", "")
+}
+
+// counted is a number with its noun.
+func counted(n int, noun string) string { return plural(n, noun, noun+"s") }
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
