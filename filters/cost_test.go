@@ -96,10 +96,16 @@ func TestHostileInputCostsNoMoreThanReadingIt(t *testing.T) {
 		"array of arrays":   {filter(`{"a":[`, `[%d]`, "]}", 256), repeat(`{"a":[`, `[-1],`, `1]}`), filters.Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reading := fastest(func() { gjsonRead(c.doc) })
-			matching := fastest(func() { require.Equal(t, c.want, c.filter.Match(c.doc)) })
-			t.Logf("%.1f × reading (%v)", float64(matching)/float64(reading), matching)
-			require.Less(t, matching, 20*reading)
+			// Other work on the machine can spoil a measurement, but not every one of five.
+			for rounds := 5; ; rounds-- {
+				reading := fastest(func() { gjsonRead(c.doc) })
+				matching := fastest(func() { require.Equal(t, c.want, c.filter.Match(c.doc)) })
+				t.Logf("%.1f × reading (%v)", float64(matching)/float64(reading), matching)
+				if matching < 20*reading {
+					return
+				}
+				require.NotEqual(t, 1, rounds, "at least 20 × reading in every round")
+			}
 		})
 	}
 }

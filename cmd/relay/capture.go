@@ -38,6 +38,9 @@ func (p *process) capture(ctx context.Context) error {
 		err := s.run(ctx)
 		switch {
 		case ctx.Err() != nil && !final(err):
+			if s.published && err != nil && !errors.Is(err, ctx.Err()) {
+				p.log.WarnContext(ctx, "capture stopped before everything was stored, the next start goes on there", "error", err)
+			}
 			return nil
 		case errors.Is(err, relay.ErrSlotActive):
 			if fence.count() > 0 {
