@@ -2,6 +2,7 @@ package ops
 
 import (
 	"maps"
+	"slices"
 	"sync"
 )
 
@@ -30,6 +31,8 @@ func (s State) rank() int {
 	return 2
 }
 
+const starting = "starting"
+
 // Part is the state of one role of the process, with the reason when it is not
 // streaming.
 type Part struct {
@@ -47,7 +50,7 @@ type Health struct {
 func NewHealth(parts ...string) *Health {
 	h := &Health{parts: map[string]Part{}}
 	for _, p := range parts {
-		h.parts[p] = Part{State: Degraded, Reason: "starting"}
+		h.parts[p] = Part{State: Degraded, Reason: starting}
 	}
 	return h
 }
@@ -69,14 +72,18 @@ type report struct {
 	Parts  map[string]Part `json:"parts,omitempty"`
 }
 
-// report tells the worst state and its reason.
+// report tells the worst state and its reason. Of several parts in that state the
+// first by name speaks, and one that is merely starting only when it is alone.
 func (h *Health) report() report {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := report{State: Streaming, Parts: maps.Clone(h.parts)}
-	for name, p := range h.parts {
-		if p.State.rank() > r.State.rank() {
-			r.State, r.Reason = p.State, name+": "+p.Reason
+	waiting := false // the reason so far is only that a part is starting
+	for _, name := range slices.Sorted(maps.Keys(h.parts)) {
+		p := h.parts[name]
+		worse := p.State.rank() > r.State.rank()
+		if worse || (waiting && p.State == r.State && p.Reason != starting) {
+			r.State, r.Reason, waiting = p.State, name+": "+p.Reason, p.Reason == starting
 		}
 	}
 	return r

@@ -82,6 +82,15 @@ func TestReadyzAnswersTheWorstStateAndItsReason(t *testing.T) {
 	}
 }
 
+func TestReadyzTellsTheReasonThatIsWorthTelling(t *testing.T) {
+	f := serve(t, "capture", "deliver", "nats")
+	f.health.Set("deliver", ops.Degraded, "postgres is away")
+	for range 20 { // whatever the order of a map
+		_, body := get(t, f.url+"/readyz")
+		require.Contains(t, body, `"reason":"deliver: postgres is away"`)
+	}
+}
+
 func TestPositionNeverGoesBack(t *testing.T) {
 	f := serve(t)
 	f.position.Received(0x16B3800)
