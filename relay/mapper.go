@@ -247,11 +247,11 @@ func trimmed(b []byte) []byte {
 	return b
 }
 
-// timestampLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
-const timestampLayout = "2006-01-02T15:04:05.000000Z"
+// TimeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
+const TimeLayout = "2006-01-02T15:04:05.000000Z"
 
 func appendTime(dst []byte, t time.Time) []byte {
 	dst = append(dst, '"')
-	dst = t.UTC().AppendFormat(dst, timestampLayout)
+	dst = t.UTC().AppendFormat(dst, TimeLayout)
 	return append(dst, '"')
 }

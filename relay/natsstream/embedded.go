@@ -28,17 +28,13 @@ const (
 	guestUser  = "guest" // whoever comes without credentials
 )
 
-// EmbeddedConfig configures StartEmbedded.
+// EmbeddedConfig configures StartEmbedded. The server syncs to disk every two
+// minutes: a power cut can take what the slot then must still hold.
 type EmbeddedConfig struct {
 	Dir        string       // of the store; made when missing. Required
 	Listen     string       // host:port for other NATS clients, port 0 picks one; "-" for none. Required
 	MaxPayload int          // largest message in bytes, headers included; default 8 MiB
 	Logger     *slog.Logger // default slog.Default()
-
-	// SyncAlways makes the server sync every message to disk before it
-	// acknowledges it. Otherwise the server syncs every two minutes, and a power
-	// cut can take what the slot then must still hold.
-	SyncAlways bool
 }
 
 // Embedded is a NATS server with JetStream inside this process.
@@ -85,7 +81,6 @@ func embeddedOptions(ctx context.Context, cfg EmbeddedConfig) (*server.Options, 
 		JetStream:  true,
 		StoreDir:   cfg.Dir,
 		MaxPayload: int32(cfg.MaxPayload),
-		SyncAlways: cfg.SyncAlways,
 		NoSigs:     true,
 	}
 	if cfg.Listen == noListener {

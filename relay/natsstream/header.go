@@ -24,8 +24,6 @@ const (
 )
 
 const (
-	timeLayout = "2006-01-02T15:04:05.000000Z07:00"
-
 	// headerRoom is what the headers of one message may take of the server's
 	// largest payload. The bounds below keep them under it: escaping makes three
 	// bytes of one.
@@ -108,7 +106,7 @@ func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
 	done()
 	e.buf = appendEscaped(e.buf, cut(ev.Key, maxKey))
 	done()
-	e.buf = ev.OccurredAt.UTC().AppendFormat(e.buf, timeLayout)
+	e.buf = ev.OccurredAt.UTC().AppendFormat(e.buf, relay.TimeLayout)
 	done()
 	e.buf = ev.Position.Append(e.buf)
 	done()
@@ -120,7 +118,7 @@ func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
 	done()
 	e.buf = strconv.AppendUint(e.buf, at.control, 10)
 	done()
-	e.buf = ev.CommittedAt.UTC().AppendFormat(e.buf, timeLayout)
+	e.buf = ev.CommittedAt.UTC().AppendFormat(e.buf, relay.TimeLayout)
 	done()
 	e.buf = append(e.buf, ev.Lineage...) // hexadecimal, made by the relay
 	done()
