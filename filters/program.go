@@ -7,6 +7,11 @@ type program struct {
 	root cond
 	data []path // the values of the row that conditions read, each once
 	old  []path // the same of the row before the change
+
+	// In the paths of data and old a segment is the key of an object. Where these say
+	// so, it also leads into an array when it is an index there (0, 1, ...), as in the
+	// paths of $changed. They may be shorter than data and old.
+	dataIndexes, oldIndexes []bool
 }
 
 // path leads from a row, or from an element of an array, to a value: a key for each
