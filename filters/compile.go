@@ -185,7 +185,7 @@ func (c *compiler) object(p *pattern, v gjson.Result, at *place, s scope) {
 		empty = false
 		key, isOperator := keyOf(written)
 		if !isOperator {
-			p.members = append(p.members, field{key: key, value: c.pattern(value, here, s.below())})
+			p.members = append(p.members, entry{key: key, value: c.pattern(value, here, s.below())})
 			return
 		}
 		name := operatorOf(written)
@@ -213,7 +213,7 @@ func (c *compiler) object(p *pattern, v gjson.Result, at *place, s scope) {
 	if empty {
 		c.leaves++
 	}
-	slices.SortFunc(p.members, func(a, b field) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(p.members, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 	slices.SortFunc(p.ops, func(a, b operation) int { return strings.Compare(string(a.name), string(b.name)) })
 }
 

@@ -23,7 +23,7 @@ func show(p *program, c *cond) string {
 			args = append(args, show(p, &c.subs[i]))
 		}
 	case condOpIs:
-		for op := OpInsert; op < opCount; op++ {
+		for op := OpInsert; op <= OpRead; op++ {
 			if c.ops.has(op) {
 				args = append(args, op.String())
 			}

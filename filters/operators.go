@@ -118,7 +118,7 @@ func (c *compiler) operations(o *operation, v gjson.Result, at *place) {
 		if !ok {
 			c.badOperand(at, suggestion, "%s is not an operation", quote(name))
 		}
-		o.ops = o.ops.with(op)
+		o.ops |= 1 << op
 	}
 	if kindOf(v.Raw[0]) != array {
 		one(v, at)

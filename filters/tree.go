@@ -11,12 +11,12 @@ type pattern struct {
 	kind     kind // of the text: object also for operators
 	scalar   node
 	elements []pattern   // of an array
-	members  []field     // of an object: its plain keys, by key in byte order
+	members  []entry     // of an object: its plain keys, by key in byte order
 	ops      []operation // of an object: its operators, by name in byte order
 }
 
-// field is one plain key of an object with what is asked of its value.
-type field struct {
+// entry is one plain key of an object with what is asked of its value.
+type entry struct {
 	key   string
 	value pattern
 }
@@ -238,7 +238,7 @@ func (o *operation) appendOperand(b []byte) []byte {
 	case opOp:
 		var names node
 		names.kind = array
-		for op := OpInsert; op < opCount; op++ {
+		for op := OpInsert; op <= OpRead; op++ {
 			if o.ops.has(op) {
 				names.elements = append(names.elements, node{kind: text, text: op.String()})
 			}
