@@ -8,6 +8,11 @@ type program struct {
 	data []path // the values of the row that conditions read, each once
 	old  []path // the same of the row before the change
 
+	// In the paths of data and old a segment is the key of an object. Where these say
+	// so, it also leads into an array when it is an index there (0, 1, ...), as in the
+	// paths of $changed. They may be shorter than data and old.
+	dataIndexes, oldIndexes []bool
+
 	// Made by prepare:
 	dataPlan, oldPlan plan
 	beside            bool // there is a condChangedBeside
