@@ -116,10 +116,12 @@ func (p *place) pointer() string {
 }
 
 // quote returns a key for an error message, cut short when it is long.
-func quote(key string) string {
-	const most = 64
-	if len(key) > most {
-		key = strings.ToValidUTF8(key[:most], "") + "…"
+func quote(key string) string { return strconv.Quote(shorten(key, 64)) }
+
+// shorten cuts a text that has more bytes than most.
+func shorten(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
-	return strconv.Quote(key)
+	return s
 }
