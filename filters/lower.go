@@ -9,6 +9,7 @@ func lower(p *pattern) program {
 	var l lowering
 	root := l.pattern(p, nil, false)
 	l.program.root = root
+	l.program.prepare()
 	return l.program
 }
 
@@ -133,11 +134,6 @@ func (l *lowering) array(p *pattern, at path, old bool) cond {
 		root := inner.pattern(element, nil, false)
 		inner.program.root = root
 		e.filters = append(e.filters, inner.program)
-	}
-	for i := range e.scalars {
-		for k := int(e.scalars[i].kind) + 1; k < len(e.first); k++ {
-			e.first[k]++
-		}
 	}
 	c := l.on(condArray, at, old)
 	c.elements = &e

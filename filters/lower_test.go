@@ -128,7 +128,8 @@ func TestAFilterIsLoweredToTheseConditions(t *testing.T) {
 		require.Equal(t, want, show(&f.program, &f.program.root), src)
 		again, err := Compile([]byte(f.String()))
 		require.NoError(t, err, src)
-		require.Equal(t, f, again, src)
+		require.Equal(t, f.String(), again.String(), src)
+		require.Equal(t, want, show(&again.program, &again.program.root), f.String())
 	}
 }
 

@@ -135,38 +135,6 @@ func compareElements(a, b node) int {
 	}
 }
 
-// scalar returns the index of the scalar of kind k with the text raw, or -1.
-func (e *elements) scalar(k kind, raw string) int {
-	low, high := int(e.first[k]), int(e.first[k+1])
-	if low == high {
-		return -1
-	}
-	var f figure
-	if k == number {
-		f = readFigure(raw)
-	}
-	for low < high {
-		mid := int(uint(low+high) / 2)
-		var c int
-		switch k {
-		case number:
-			c = f.compare(e.scalars[mid].number)
-		case text:
-			c = compareString(raw, e.scalars[mid].text)
-		default: // there is one null, one true and one false
-		}
-		switch {
-		case c == 0:
-			return mid
-		case c < 0:
-			high = mid
-		default:
-			low = mid + 1
-		}
-	}
-	return -1
-}
-
 // appendText appends the canonical text of n.
 func (n *node) appendText(b []byte) []byte {
 	switch n.kind {

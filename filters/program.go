@@ -12,6 +12,11 @@ type program struct {
 	// so, it also leads into an array when it is an index there (0, 1, ...), as in the
 	// paths of $changed. They may be shorter than data and old.
 	dataIndexes, oldIndexes []bool
+
+	// Made by prepare:
+	dataPlan, oldPlan plan
+	beside            bool // there is a condChangedBeside
+	only              kind // of the whole, for any condition to hold; invalid: of any kind
 }
 
 // path leads from a row, or from an element of an array, to a value: a key for each
@@ -74,7 +79,6 @@ const (
 // elements is what an array must hold: each scalar, and for each program an element
 // that it holds of. An empty one asks for an array and nothing more.
 type elements struct {
-	scalars []node // without repeats, by kind and then by value
-	first   [kinds + 1]uint16
+	scalars []node    // without repeats, in the order of compareElements
 	filters []program // over an element: its paths begin at the element itself
 }
