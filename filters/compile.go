@@ -208,7 +208,7 @@ func (c *compiler) object(p *pattern, v gjson.Result, at *place, s scope) {
 			c.skip(value, here)
 			return
 		}
-		p.ops = append(p.ops, c.operation(name, value, here, s))
+		p.ops = append(p.ops, c.operation(name, written, value, here, s))
 	})
 	if empty {
 		c.leaves++

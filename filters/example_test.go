@@ -40,5 +40,5 @@ func ExampleCompile() {
 	_, err := filters.Compile([]byte(`{"total": {"$gtee": 10}}`))
 	fmt.Println(err)
 	// Output:
-	// invalid filter: unknown_operator at /total/$gtee: "$gtee" is not an operator (for a key that is literally "$gtee" write "$$gtee")
+	// invalid filter: unknown_operator at /total/$gtee: "$gtee" is not an operator (did you mean $gte?)
 }

@@ -10,8 +10,8 @@ import (
 
 // operation reads the operand of an operator. What is wrong with it is reported, and
 // the rest of it read for more mistakes.
-func (c *compiler) operation(name operator, v gjson.Result, at *place, s scope) operation {
-	o := operation{name: name}
+func (c *compiler) operation(name operator, written string, v gjson.Result, at *place, s scope) operation {
+	o := operation{name: name, written: written}
 	switch name {
 	case opEq, opNe:
 		o.value = c.literal(v, at, name)
@@ -198,7 +198,7 @@ func parsePath(s string) (p path, problem string) {
 	if !pointer {
 		p = strings.Split(s, ".")
 		if slices.Contains(p, "") {
-			return nil, "a path has a key between its dots, at its begin and at its end"
+			return nil, "the path has an empty key"
 		}
 		return p, ""
 	}

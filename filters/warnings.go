@@ -119,7 +119,7 @@ func (r *review) pattern(p *pattern, at string, here *place) {
 		r.must(fact{at: at, text: "an object", kinds: 1 << object}, here)
 	}
 	for i := range p.ops {
-		r.operation(&p.ops[i], p, at, &place{parent: here, key: string(p.ops[i].name)})
+		r.operation(&p.ops[i], p, at, &place{parent: here, key: p.ops[i].written})
 	}
 	for i := range p.members {
 		m := &p.members[i]
@@ -142,7 +142,7 @@ func (r *review) operation(o *operation, of *pattern, at string, here *place) {
 		r.happened("$before", 1<<OpUpdate|1<<OpDelete, here)
 		r.pattern(&o.parts[0], "old", here)
 	case opOp:
-		r.happened("$op", o.ops, here)
+		r.happened(string(o.appendOperand([]byte("$op "))), o.ops, here)
 	case opChanged:
 		r.happened("$changed", 1<<OpInsert|1<<OpUpdate|1<<OpRead, here)
 	case opFrom:
@@ -207,9 +207,9 @@ func (r *review) must(f fact, here *place) {
 			continue
 		}
 		if f.at == "" {
-			r.warn(here, "no event satisfies %s and %s", shorten(g.text, 80), shorten(f.text, 80))
+			r.warn(here, "no event satisfies both %s and %s", shorten(g.text, 80), shorten(f.text, 80))
 		} else {
-			r.warn(here, "no value satisfies %s and %s", shorten(g.text, 80), shorten(f.text, 80))
+			r.warn(here, "no value satisfies both %s and %s", shorten(g.text, 80), shorten(f.text, 80))
 		}
 		return
 	}
