@@ -2,6 +2,7 @@ package filters
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -215,7 +216,7 @@ func (m *match) changedBeside(beside []path) Verdict {
 	if m.old.unknown {
 		return Unknown
 	}
-	e := m.event
+	e := &m.event
 	after, before := m.members(trimmed(e.Data.json)), []told(nil)
 	verdict := No
 	switch e.Op {
@@ -274,4 +275,40 @@ func (m *match) member(s, name string) (value string, told bool) {
 		}
 	}
 	return "", false
+}
+
+// follow returns the value to which keys lead in raw, "" when it is missing. A key is also
+// the index of an element.
+func follow(raw string, keys path) string {
+	var m match
+	for _, key := range keys {
+		if raw == "" {
+			return ""
+		}
+		switch kindOf(raw[0]) {
+		case object:
+			raw, _ = m.member(raw, key)
+		case array:
+			raw = m.at(raw, key)
+		default:
+			return ""
+		}
+	}
+	return raw
+}
+
+// at returns the element of an array at an index, "" when there is none.
+func (m *match) at(raw, index string) string {
+	wanted, err := strconv.Atoi(index)
+	if err != nil || !isIndex(index) {
+		return ""
+	}
+	for i, more := m.first(raw); more; wanted-- {
+		var v string
+		v, i, more = m.next(raw, i)
+		if wanted == 0 {
+			return v
+		}
+	}
+	return ""
 }

@@ -99,7 +99,7 @@ const (
 
 // match is one filter being asked about one event.
 type match struct {
-	event     *Event
+	event     Event
 	data, old row
 	left      int        // work; below zero the match winds up, and its answer means nothing
 	inner     []*reading // readings for elements of arrays, by depth
@@ -111,6 +111,7 @@ type match struct {
 type row struct {
 	reading *reading
 	slots   []int32 // by index of the path
+	rest    []path  // nil, or by index of the path; see plan
 	paths   []path
 	unsent  []string // columns that are there with a value that is not known
 	unknown bool     // nothing is known of the row
@@ -119,7 +120,7 @@ type row struct {
 
 // begin reads the rows for the program. It reports whether there is a row to match.
 func (m *match) begin(e *Event, p *program) bool {
-	m.event, m.depth = e, 0
+	m.event, m.depth = *e, 0
 	m.left = workFloor + workFactor*(len(e.Data.json)+len(e.Before.json))
 	if m.data.reading == nil {
 		m.data.reading, m.old.reading = new(reading), new(reading)
@@ -129,8 +130,8 @@ func (m *match) begin(e *Event, p *program) bool {
 	if !readRow(r, p.dataPlan.root, e) {
 		return false
 	}
-	m.data = row{reading: r, slots: p.dataPlan.slots, paths: p.data, unsent: e.Data.unavailable}
-	m.old = row{reading: m.old.reading, slots: p.oldPlan.slots, paths: p.old}
+	m.data = row{reading: r, slots: p.dataPlan.slots, rest: p.dataPlan.rest, paths: p.data, unsent: e.Data.unavailable}
+	m.old = row{reading: m.old.reading, slots: p.oldPlan.slots, rest: p.oldPlan.rest, paths: p.old}
 	if len(p.old) > 0 || p.beside {
 		m.old.reading.size(p.oldPlan.size)
 		m.readOld(p.oldPlan.root)
@@ -140,7 +141,7 @@ func (m *match) begin(e *Event, p *program) bool {
 
 // end lets go of the event.
 func (m *match) end() {
-	m.event = nil
+	m.event = Event{}
 	m.data.unsent, m.old.unsent = nil, nil
 }
 
@@ -157,7 +158,7 @@ func readRow(r *reading, root *field, e *Event) bool {
 // readOld reads the row before the change. A partial one is read over the row as it is:
 // of a repeated key the last value counts.
 func (m *match) readOld(root *field) {
-	e, r := m.event, m.old.reading
+	e, r := &m.event, m.old.reading
 	switch e.Op {
 	case OpInsert, OpRead, OpTruncate:
 		m.old.absent = true
@@ -263,7 +264,11 @@ func (r *row) value(at int) (raw string, sent bool) {
 			return "", false
 		}
 	}
-	return r.reading.value(r.slots[at]), true
+	raw = r.reading.value(r.slots[at])
+	if r.rest != nil && r.rest[at] != nil {
+		return follow(raw, r.rest[at]), true
+	}
+	return raw, true
 }
 
 // holds decides a condition on a value that is there.

@@ -21,9 +21,6 @@ const (
 	object
 )
 
-// kinds is how many there are.
-const kinds = int(object) + 1
-
 // kindOf returns the kind of the value whose text begins with b. It is invalid for a
 // byte that begins no value.
 func kindOf(b byte) kind {

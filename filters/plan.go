@@ -4,14 +4,22 @@ package filters
 type plan struct {
 	root  *field
 	slots []int32 // by index of the path
+	rest  []path  // by index of the path: where to go on from the slot; see scanned
 	size  int     // slots in all
 }
 
-func newPlan(paths []path) plan {
+func newPlan(paths []path, indexes []bool) plan {
 	p := plan{root: &field{}, slots: make([]int32, len(paths))}
 	size := int32(1)
-	for i, keys := range paths {
+	for i := range paths {
 		f := p.root
+		keys, rest := scanned(paths[i], i < len(indexes) && indexes[i])
+		if rest != nil && p.rest == nil {
+			p.rest = make([]path, len(paths))
+		}
+		if rest != nil {
+			p.rest[i] = rest
+		}
 		for _, key := range keys {
 			f = f.kid(key, &size)
 		}
@@ -21,9 +29,22 @@ func newPlan(paths []path) plan {
 	return p
 }
 
+// scanned returns the keys of a path that a scan follows, and those behind them that may
+// be indexes of an array: these are followed in the value that the scan found.
+func scanned(keys path, indexes bool) (scanned, rest path) {
+	if indexes {
+		for i, key := range keys {
+			if isIndex(key) && i > 0 {
+				return keys[:i], keys[i:]
+			}
+		}
+	}
+	return keys, nil
+}
+
 // prepare makes the plans of the program and of those inside its arrays.
 func (p *program) prepare() {
-	p.dataPlan, p.oldPlan = newPlan(p.data), newPlan(p.old)
+	p.dataPlan, p.oldPlan = newPlan(p.data, p.dataIndexes), newPlan(p.old, p.oldIndexes)
 	p.only = p.kindOf(&p.root)
 	p.root.each(func(c *cond) {
 		p.beside = p.beside || c.op == condChangedBeside
@@ -33,14 +54,6 @@ func (p *program) prepare() {
 			}
 		}
 	})
-}
-
-// each calls fn for the condition and all its parts.
-func (c *cond) each(fn func(*cond)) {
-	fn(c)
-	for i := range c.subs {
-		c.subs[i].each(fn)
-	}
 }
 
 // kindOf returns the one kind of which the whole must be for c to hold; invalid when it
