@@ -60,3 +60,11 @@ func (f *Filter) NeedsOld() bool {
 	})
 	return needs
 }
+
+// each calls visit with c and all conditions that c joins.
+func (c *cond) each(visit func(*cond)) {
+	visit(c)
+	for i := range c.subs {
+		c.subs[i].each(visit)
+	}
+}

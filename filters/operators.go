@@ -139,8 +139,9 @@ func (c *compiler) changed(o *operation, v gjson.Result, at *place) {
 		}
 	case object:
 		o.outside = true
-		known := false
+		empty := true
 		c.members(v, at, func(written string, _ bool, value gjson.Result, here *place) {
+			empty = false
 			if written != "outside" {
 				if _, operator := keyOf(written); operator && operatorOf(written) == "" {
 					c.unknownOperator(written, here)
@@ -150,7 +151,6 @@ func (c *compiler) changed(o *operation, v gjson.Result, at *place) {
 				c.skip(value, here)
 				return
 			}
-			known = true
 			if k := kindOf(value.Raw[0]); k != array {
 				c.badOperand(here, suggestion, "outside takes a list of paths, not %s", describe(k))
 				c.skip(value, here)
@@ -158,7 +158,7 @@ func (c *compiler) changed(o *operation, v gjson.Result, at *place) {
 			}
 			c.paths(o, value, here)
 		})
-		if !known {
+		if empty {
 			c.badOperand(at, suggestion, "$changed has an object without outside")
 		}
 	default:

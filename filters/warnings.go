@@ -81,7 +81,7 @@ type fact struct {
 type kindSet uint16
 
 const (
-	anyKind   kindSet = 1<<kinds - 1<<null
+	anyKind   kindSet = 1<<(object+1) - 1<<null
 	anyScalar kindSet = 1<<array - 1<<null
 )
 
