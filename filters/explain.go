@@ -193,7 +193,7 @@ func (x *explainer) transition(p *pattern, i int, at path) []piece {
 		case o.name == opTo && other.name == opFrom:
 			return nil // it is part of that
 		case o.name == opFrom && other.name == opTo:
-			text += " " + shown(other, "")
+			text = shown(o, at.String()) + " " + shown(other, "")
 			c = joined(appendAll(appendAll(nil, c), x.lowering.transition(p, j, at)))
 		}
 	}
@@ -289,19 +289,15 @@ func (x *explainer) whyChanged(p *piece) string {
 	if op := x.match.event.Op; op != OpInsert && op != OpRead && op != OpUpdate {
 		return x.whyNothing()
 	}
-	pair := changed{}
-	p.cond.each(func(c *cond) {
-		if c.op == condChanged {
-			pair = c.changed[0]
-		}
-	})
-	was, is := cond{op: condPresent, old: true, at: pair.old}, cond{op: condPresent, at: pair.data}
-	before, told := x.match.old.value(pair.old)
-	after, sent := x.match.data.value(pair.data)
-	if told && sent && x.match.equal(before, after) {
+	var pairs []changed
+	p.cond.each(func(c *cond) { pairs = append(pairs, c.changed...) })
+	was, is := cond{op: condPresent, old: true, at: pairs[0].old}, cond{op: condPresent, at: pairs[0].data}
+	if after, sent := x.match.data.value(is.at); x.match.changed(pairs) != No {
+		return x.whyValue(&piece{cond: was}) + ", " + x.whyValue(&piece{cond: is})
+	} else if sent {
 		return "is " + orMissing(after) + " as before"
 	}
-	return x.whyValue(&piece{cond: was}) + ", " + x.whyValue(&piece{cond: is})
+	return "did not change"
 }
 
 func orMissing(raw string) string {

@@ -2,6 +2,7 @@ package filters_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +83,8 @@ func TestExplainSaysOfEachConditionWhatWasFound(t *testing.T) {
 			`{"s":{"$from":"a"}}`, `{"op":"update","data":{"s":"b"},"before":{},"unavailable_before":["s"]}`,
 			`unknown: s $from "a": its value before was not sent, is "b"`,
 		},
+		{`{"$changed":["v"]}`, `{"op":"update","data":{},"before":{"v":1},"unavailable":["v"]}`, `no: $changed ["v"]: did not change`},
+		{`{"$changed":["v"]}`, `{"op":"insert","data":{},"unavailable":["v"]}`, `yes: $changed ["v"]: was missing, was not sent`},
 		{`{"$changed":["a.b"]}`, `{"data":{"a":1}}`, `unknown: $changed ["a.b"]: what happened to the row is not known`},
 		{`{"$changed":["a","b","l.0"],"$op":"update"}`, `{"op":"update","data":{"a":1,"b":2,"l":[1]},"before":{"a":1.0,"b":1,"l":[1,2]}}`, `
 			yes: all of
@@ -124,6 +127,28 @@ func TestExplainSaysOfEachConditionWhatWasFound(t *testing.T) {
 		want := strings.ReplaceAll(strings.TrimSpace(c.want), "\n\t\t\t", "\n\t\t\t\t")
 		require.Equal(t, want, tree(got), "%s\n%s", c.filter, c.event)
 		require.Equal(t, f.MatchEvent(e), got.Verdict)
+		requireConsistent(t, got)
+	}
+}
+
+// requireConsistent checks that the verdict of what joins conditions follows from theirs.
+func requireConsistent(t *testing.T, e filters.Explanation) {
+	t.Helper()
+	verdicts := make([]filters.Verdict, len(e.Parts))
+	for i, part := range e.Parts {
+		requireConsistent(t, part)
+		verdicts[i] = part.Verdict
+	}
+	if len(verdicts) == 0 {
+		return
+	}
+	switch e.Text {
+	case "all of":
+		require.Equal(t, slices.Min(verdicts), e.Verdict, tree(e))
+	case "any of":
+		require.Equal(t, slices.Max(verdicts), e.Verdict, tree(e))
+	case "not":
+		require.Equal(t, filters.Yes-verdicts[0], e.Verdict, tree(e))
 	}
 }
 

@@ -50,7 +50,9 @@ func TestGoldenFiles(t *testing.T) {
 				}
 				name = strings.TrimSuffix(name, "json") + "events"
 				for line := range bytes.Lines(section(archive, name)) {
-					require.Equal(t, want, f.MatchEvent(event(t, line)), "%s: %s", name, line)
+					e := event(t, line)
+					require.Equal(t, want, f.MatchEvent(e), "%s: %s", name, line)
+					requireConsistent(t, f.Explain(e))
 				}
 			}
 		})

@@ -144,13 +144,14 @@ func lookHere(s map[string]any, steps []step, depth int) knowledge {
 	if first.element {
 		return lookElements(s, steps, depth)
 	}
-	if said := lookProperty(s, steps, depth); !first.index || said == known {
-		return said
-	} else if elements := lookElements(s, steps, depth); elements != denied {
-		return elements
-	} else {
+	said := lookProperty(s, steps, depth)
+	if !first.index || said == known {
 		return said
 	}
+	if elements := lookElements(s, steps, depth); elements != denied {
+		return elements
+	}
+	return said
 }
 
 func lookProperty(s map[string]any, steps []step, depth int) knowledge {

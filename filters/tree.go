@@ -265,9 +265,9 @@ func (o *operation) appendOperand(b []byte) []byte {
 func (p path) String() string {
 	for i, segment := range p {
 		if segment == "" || strings.Contains(segment, ".") || i == 0 && segment[0] == '/' {
-			at := (*place)(nil)
+			var at place
 			for _, segment := range p {
-				at = &place{parent: at, key: segment}
+				at.enterKey(segment)
 			}
 			return at.pointer()
 		}

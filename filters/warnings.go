@@ -46,14 +46,23 @@ func (p *pattern) warnings() []Warning {
 }
 
 func (p *pattern) hasOperators() bool {
-	return len(p.ops) > 0 ||
-		slices.ContainsFunc(p.members, func(m entry) bool { return m.value.hasOperators() }) ||
-		slices.ContainsFunc(p.elements, func(e pattern) bool { return e.hasOperators() })
+	for i := range p.members {
+		if p.members[i].value.hasOperators() {
+			return true
+		}
+	}
+	for i := range p.elements {
+		if p.elements[i].hasOperators() {
+			return true
+		}
+	}
+	return len(p.ops) > 0
 }
 
 // review looks for conditions that must hold together and cannot.
 type review struct {
 	warnings []Warning
+	here     place
 	facts    []fact // all that must hold where the review is
 	later    []task // alternatives, to be reviewed when all facts that they share are known
 }
@@ -62,7 +71,7 @@ type review struct {
 type task struct {
 	pattern *pattern
 	at      string // the value it is about: its row and its path
-	place   *place
+	place   place
 }
 
 // fact is a condition that must hold.
@@ -88,7 +97,8 @@ const (
 // together reviews what must hold together, and then each alternative of it.
 func (r *review) together(t task) {
 	facts, later := len(r.facts), len(r.later)
-	r.pattern(t.pattern, t.at, t.place)
+	r.here = t.place
+	r.pattern(t.pattern, t.at)
 	alternatives := slices.Clone(r.later[later:])
 	r.later = r.later[:later]
 	for _, one := range alternatives {
@@ -98,76 +108,89 @@ func (r *review) together(t task) {
 }
 
 // alone reviews a pattern that shares no facts with its surroundings.
-func (r *review) alone(p *pattern, at *place) {
+func (r *review) alone(p *pattern) {
+	if !p.hasOperators() {
+		return
+	}
 	inner := review{warnings: r.warnings}
-	inner.together(task{pattern: p, at: "element", place: at})
+	inner.together(task{pattern: p, at: "element", place: slices.Clone(r.here)})
 	r.warnings = inner.warnings
 }
 
-func (r *review) pattern(p *pattern, at string, here *place) {
+func (r *review) pattern(p *pattern, at string) {
 	switch {
 	case p.kind == array:
-		r.must(fact{at: at, text: "an array", kinds: 1 << array}, here)
+		r.must(fact{at: at, text: "an array", kinds: 1 << array})
 		for i := range p.elements {
-			r.alone(&p.elements[i], &place{parent: here, index: i, array: true})
+			r.here.enterIndex(i)
+			r.alone(&p.elements[i])
+			r.here.leave()
 		}
 		return
 	case p.kind != object:
-		r.equals(at, p.scalar, here)
+		r.equals(at, p.scalar)
 		return
-	case p.wantsObject() && here != nil:
-		r.must(fact{at: at, text: "an object", kinds: 1 << object}, here)
+	case p.wantsObject() && len(r.here) > 0:
+		r.must(fact{at: at, text: "an object", kinds: 1 << object})
 	}
 	for i := range p.ops {
-		r.operation(&p.ops[i], p, at, &place{parent: here, key: p.ops[i].written})
+		r.here.enterKey(p.ops[i].written)
+		r.operation(&p.ops[i], p, at)
+		r.here.leave()
 	}
 	for i := range p.members {
 		m := &p.members[i]
-		r.pattern(&m.value, at+"/"+pointerEscapes(m.key), &place{parent: here, key: m.key})
+		r.here.enterKey(m.key)
+		r.pattern(&m.value, at+"/"+pointerEscapes(m.key))
+		r.here.leave()
 	}
 }
 
-func (r *review) operation(o *operation, of *pattern, at string, here *place) {
+func (r *review) operation(o *operation, of *pattern, at string) {
 	switch o.name {
 	case opAnd:
 		for i := range o.parts {
-			r.pattern(&o.parts[i], at, &place{parent: here, index: i, array: true})
+			r.here.enterIndex(i)
+			r.pattern(&o.parts[i], at)
+			r.here.leave()
 		}
 	case opOr:
 		for i := range o.parts {
-			r.later = append(r.later, task{&o.parts[i], at, &place{parent: here, index: i, array: true}})
+			r.here.enterIndex(i)
+			r.later = append(r.later, task{&o.parts[i], at, slices.Clone(r.here)})
+			r.here.leave()
 		}
 	case opNot: // what cannot hold is all the better here
 	case opBefore:
-		r.happened("$before", 1<<OpUpdate|1<<OpDelete, here)
-		r.pattern(&o.parts[0], "old", here)
+		r.happened("$before", 1<<OpUpdate|1<<OpDelete)
+		r.pattern(&o.parts[0], "old")
 	case opOp:
-		r.happened(string(o.appendOperand([]byte("$op "))), o.ops, here)
+		r.happened(string(o.appendOperand([]byte("$op "))), o.ops)
 	case opChanged:
-		r.happened("$changed", 1<<OpInsert|1<<OpUpdate|1<<OpRead, here)
+		r.happened("$changed", 1<<OpInsert|1<<OpUpdate|1<<OpRead)
 	case opFrom:
-		r.happened("$from", 1<<OpUpdate, here)
-		r.pattern(&o.parts[0], "old"+at[len("data"):], here)
+		r.happened("$from", 1<<OpUpdate)
+		r.pattern(&o.parts[0], "old"+at[len("data"):])
 	case opTo:
-		r.happened("$to", 1<<OpInsert|1<<OpUpdate|1<<OpRead, here)
-		r.pattern(&o.parts[0], at, here)
+		r.happened("$to", 1<<OpInsert|1<<OpUpdate|1<<OpRead)
+		r.pattern(&o.parts[0], at)
 		for i := range of.ops {
 			if from := &of.ops[i]; from.name == opFrom && from.parts[0].kind.scalar() && o.parts[0].kind.scalar() &&
 				compareElements(from.parts[0].scalar, o.parts[0].scalar) == 0 {
-				r.warn(here, "$from and $to are the same, and a change is asked for")
+				r.warn("$from and $to are the same, and a change is asked for")
 			}
 		}
 	default:
-		r.leaf(o, at, here)
+		r.leaf(o, at)
 	}
 }
 
-func (r *review) leaf(o *operation, at string, here *place) {
+func (r *review) leaf(o *operation, at string) {
 	f := fact{at: at, op: o.name, value: o.value, list: o.list, text: string(o.appendOperand([]byte(o.name + " ")))}
 	switch o.name {
 	case opEq:
 		if o.value.kind.scalar() {
-			r.equals(at, o.value, here)
+			r.equals(at, o.value)
 			return
 		}
 		f.kinds = 1 << o.value.kind
@@ -187,41 +210,41 @@ func (r *review) leaf(o *operation, at string, here *place) {
 	default:
 		f.kinds = 1 << o.value.kind
 	}
-	r.must(f, here)
+	r.must(f)
 }
 
-func (r *review) equals(at string, n node, here *place) {
-	r.must(fact{at: at, text: string(n.appendText(nil)), kinds: 1 << n.kind, among: []node{n}}, here)
+func (r *review) equals(at string, n node) {
+	r.must(fact{at: at, text: string(n.appendText(nil)), kinds: 1 << n.kind, among: []node{n}})
 }
 
 // happened adds what the event must be for a condition to hold.
-func (r *review) happened(condition string, ops opSet, here *place) {
-	r.must(fact{text: condition, ops: ops}, here)
+func (r *review) happened(condition string, ops opSet) {
+	r.must(fact{text: condition, ops: ops})
 }
 
 // must adds a fact, and says so when it contradicts an earlier one.
-func (r *review) must(f fact, here *place) {
+func (r *review) must(f fact) {
 	for i := range r.facts {
 		g := &r.facts[i]
 		if f.at != g.at || !f.contradicts(g) {
 			continue
 		}
 		if f.at == "" {
-			r.warn(here, "no event satisfies both %s and %s", shorten(g.text, 80), shorten(f.text, 80))
+			r.warn("no event satisfies both %s and %s", shorten(g.text, 80), shorten(f.text, 80))
 		} else {
-			r.warn(here, "no value satisfies both %s and %s", shorten(g.text, 80), shorten(f.text, 80))
+			r.warn("no value satisfies both %s and %s", shorten(g.text, 80), shorten(f.text, 80))
 		}
 		return
 	}
 	if f.at == "element" && f.kinds == 0 {
-		r.warn(here, "an element of an array is always there")
+		r.warn("an element of an array is always there")
 	}
 	r.facts = append(r.facts, f)
 }
 
-func (r *review) warn(at *place, format string, args ...any) {
+func (r *review) warn(format string, args ...any) {
 	if len(r.warnings) < maxWarnings {
-		r.warnings = append(r.warnings, Warning{Code: NeverMatches, Pointer: at.pointer(), Message: fmt.Sprintf(format, args...)})
+		r.warnings = append(r.warnings, Warning{Code: NeverMatches, Pointer: r.here.pointer(), Message: fmt.Sprintf(format, args...)})
 	}
 }
 
