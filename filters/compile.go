@@ -201,12 +201,8 @@ func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
 			c.operatorInValue(written, s.value)
 		case !s.loose:
 			c.position(name, written, s)
-			if plain, mixed := plainKey(v); mixed && !s.root && !name.logic() && !name.ofEvent() {
-				c.add(MixedObject, "remove one of them, or write "+quote("$"+written)+" for a key that is literally "+quote(written),
-					"%s is about one value and may not stand beside the key %s, which asks for an object", written, quote(plain))
-			}
-			if !repeated && slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == name }) {
-				c.add(BadJSON, "", "%s is said twice in the same object, by two names", name)
+			if !repeated {
+				c.company(p, v, name, written, s)
 			}
 		}
 		if name == "" || s.value != "" {
@@ -220,6 +216,19 @@ func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
 	}
 	slices.SortFunc(p.members, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 	slices.SortFunc(p.ops, func(a, b operation) int { return strings.Compare(string(a.name), string(b.name)) })
+}
+
+// company reports an operator that may not stand beside what else is in its object.
+func (c *compiler) company(p *pattern, v gjson.Result, name operator, written string, s scope) {
+	if !s.root && !name.logic() && !name.ofEvent() {
+		if plain, mixed := plainKey(v); mixed {
+			c.add(MixedObject, "remove one of them, or write "+quote("$"+written)+" for a key that is literally "+quote(written),
+				"%s is about one value and may not stand beside the key %s, which asks for an object", written, quote(plain))
+		}
+	}
+	if slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == name }) {
+		c.add(BadJSON, "", "%s is said twice in the same object, by two names", name)
+	}
 }
 
 // plainKey returns the first key of an object that is no operator.
