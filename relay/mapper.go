@@ -182,7 +182,7 @@ func (m *Mapper) event(r *rule, b *binding, c *Change, pos Position, buf *Buffer
 	e := Event{
 		ID: EventID(m.identity, c.XID, c.CommitTime, pos, r.EventType), Type: r.EventType, Position: pos,
 		Owner: owner, Visibility: visibility, Table: b.table, Key: m.keyText(row, r.key),
-		OccurredAt: c.CommitTime, CommittedAt: c.CommitTime, Unavailable: unavailable(c.Relation, row, r.include),
+		OccurredAt: c.CommitTime, CommittedAt: c.CommitTime, Op: c.Op,
 	}
 	m.render(&e, r, c, row, buf)
 	return e
