@@ -76,8 +76,8 @@ func parseOp(name []byte) Op {
 }
 
 // ForFilters returns the event as filters see it: of the old row what an update tells
-// of it, and nothing at all of what the event does not show. An event that is Unlisted
-// is another one for each filter: see ForFilter.
+// of it, and nothing at all of what is unavailable. An event that is Unlisted misleads
+// the filters to which it Hides something.
 func (e *Event) ForFilters() filters.Event {
 	fe := filters.Event{Op: filters.Op(e.Op), Data: filters.NewDoc(e.Data, e.Unavailable)}
 	if e.Op == OpUpdate {
@@ -90,23 +90,14 @@ func (e *Event) ForFilters() filters.Event {
 	return fe
 }
 
-// ForFilter returns the event as this one filter sees it. That is what ForFilters
-// returns, unless the event is Unlisted: whatever the filter reads beside what is in
-// Data is unknown then.
-func (e *Event) ForFilter(f *filters.Filter) filters.Event {
+// Hides reports whether the event is Unlisted, and the filter reads more than is in
+// Data. What it says of the event means nothing then: nobody knows.
+func (e *Event) Hides(f *filters.Filter) bool {
 	if !e.Unlisted {
-		return e.ForFilters()
+		return false
 	}
 	told := memberNames(e.Data)
-	unknown := []string{""} // for the columns that nobody names
-	for _, key := range f.Keys() {
-		if !slices.Contains(told, key) {
-			unknown = append(unknown, key)
-		}
-	}
-	guessed := *e
-	guessed.Previous, guessed.Unavailable = nil, unknown
-	return guessed.ForFilters()
+	return f.NeedsOld() || slices.ContainsFunc(f.Keys(), func(key string) bool { return !slices.Contains(told, key) })
 }
 
 // FilterEvent reads a whole body, as it is in the stream and in a webhook, into the

@@ -75,7 +75,9 @@ func FuzzReadBodyGivesPartsThatAreJSONOrAnError(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = e.ForFilter(filter)
+		event := e.ForFilters()
+		filter.MatchEvent(&event)
+		e.Hides(filter)
 	})
 }
 

@@ -113,7 +113,10 @@ func (d *directory) askSafely(s *relay.Subscription, e *relay.Event) (verdict fi
 			c = &culprit{row: s, reason: panicText(r), stack: string(debug.Stack())}
 		}
 	}()
-	event := e.ForFilter(s.Filter)
+	if e.Hides(s.Filter) {
+		return filters.Unknown, nil
+	}
+	event := e.ForFilters()
 	return d.ask(s, &event), nil
 }
 

@@ -250,7 +250,7 @@ func TestAnEventThatDoesNotListItsColumnsDecidesNoFilterOnThem(t *testing.T) {
 	row := func(filterText string) *relay.Subscription {
 		return &relay.Subscription{ID: filterText, EventType: "t", Filter: filter(t, filterText), Active: true}
 	}
-	put(d, row(`{}`), row(`{"id":1}`), row(`{"id":2}`), row(`{"a":1}`), row(`{"id":2,"a":1}`), row(`{"a":{"$exists":false}}`),
+	put(d, row(`{}`), row(`{"id":1}`), row(`{"id":2}`), row(`{"a":1}`), row(`{"id":2,"a":1}`), row(`{"a":{"$exists":false}}`), row(`{"a":{"$exists":true}}`),
 		row(`{"$op":"update"}`), row(`{"$changed":["id"]}`), row(`{"$changed":["a"]}`), row(`{"$changed":{"outside":["b"]}}`), row(`{"$before":{"id":1}}`))
 	e := relay.Event{Type: "t", Visibility: relay.VisibleToEveryone}
 	require.NoError(t, e.ReadBody([]byte(`{"source":{"op":"update"},"data":{"id":1},"previous":{},"oversize":true}`)))
@@ -258,7 +258,8 @@ func TestAnEventThatDoesNotListItsColumnsDecidesNoFilterOnThem(t *testing.T) {
 	require.Empty(t, d.matchEach(&m, &e, 1))
 	require.Equal(t, []string{`{"$op":"update"}`, `{"id":1}`, `{}`}, ids(m.Yes))
 	require.Equal(t, []string{
-		`{"$before":{"id":1}}`, `{"$changed":["a"]}`, `{"$changed":["id"]}`, `{"$changed":{"outside":["b"]}}`, `{"a":1}`, `{"a":{"$exists":false}}`,
+		`{"$before":{"id":1}}`, `{"$changed":["a"]}`, `{"$changed":["id"]}`, `{"$changed":{"outside":["b"]}}`,
+		`{"a":1}`, `{"a":{"$exists":false}}`, `{"a":{"$exists":true}}`, `{"id":2,"a":1}`,
 	}, ids(m.Unknown))
 }
 
