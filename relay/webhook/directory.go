@@ -22,14 +22,17 @@ type directory struct {
 	size, broken, quarantined atomic.Int64
 
 	// find asks the index, and ask a single filter.
-	find func(m *matches, eventType, owner string, e *filters.Event)
+	find func(m *filters.Matches[*relay.Subscription], eventType, owner string, e *filters.Event)
 	ask  func(*relay.Subscription, *filters.Event) filters.Verdict
 
 	index *filters.Index[*relay.Subscription]
 }
 
 // matches are the subscriptions of one event, in memory that one goroutine uses again.
-type matches = filters.Matches[*relay.Subscription]
+type matches struct {
+	filters.Matches[*relay.Subscription]
+	event filters.Event
+}
 
 func newDirectory() *directory {
 	d := &directory{index: filters.NewIndex[*relay.Subscription]()}
@@ -58,24 +61,24 @@ func (d *directory) match(m *matches, e *relay.Event, seq uint64) {
 			return
 		}
 	}
-	event := e.ForFilters()
-	d.candidates(m, e.Type, owner, &event)
+	m.event = e.ForFilters()
+	d.candidates(m, e.Type, owner)
 	stranger := func(s *relay.Subscription) bool { return !s.Wants(e, seq) }
 	m.Yes, m.Unknown = slices.DeleteFunc(m.Yes, stranger), slices.DeleteFunc(m.Unknown, stranger)
 }
 
 // candidates asks the index. A row that was replaced meanwhile could have been found
 // twice or not at all: then it asks again, while nobody replaces any.
-func (d *directory) candidates(m *matches, eventType, owner string, event *filters.Event) {
+func (d *directory) candidates(m *matches, eventType, owner string) {
 	if began := d.replacing.Load(); began%2 == 0 {
-		d.find(m, eventType, owner, event)
+		d.find(&m.Matches, eventType, owner, &m.event)
 		if d.replacing.Load() == began {
 			return
 		}
 	}
 	d.updates.Lock()
 	defer d.updates.Unlock()
-	d.find(m, eventType, owner, event)
+	d.find(&m.Matches, eventType, owner, &m.event)
 }
 
 // matchEach is match without the index: it asks the filters of all subscriptions that

@@ -121,7 +121,9 @@ func TestNoFilterOfAStrangerEverSeesAnOwnersEvent(t *testing.T) {
 		require.Equal(t, want, got)
 
 		d.ask = func(s *relay.Subscription, _ *filters.Event) filters.Verdict {
-			require.Contains(t, want, s.ID)
+			if _, mayAsk := slices.BinarySearch(want, s.ID); !mayAsk {
+				t.Errorf("the filter of %s was shown an event of %v", s.ID, e.Owner)
+			}
 			return filters.Yes
 		}
 		requireSameOneByOne(t, d, e, 1)
@@ -277,7 +279,7 @@ func TestManySubscriptionsLoadFastAndOneChangeCopiesLittle(t *testing.T) {
 		}
 		started := time.Now()
 		d.apply(changes)
-		require.Less(t, time.Since(started), 5*time.Second)
+		require.Less(t, time.Since(started), 30*time.Second, "each costs as much as the first")
 
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -286,6 +288,26 @@ func TestManySubscriptionsLoadFastAndOneChangeCopiesLittle(t *testing.T) {
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(200<<10))
 		require.Equal(t, n, d.index.Len())
 	}
+}
+
+func TestTheCostOfAnEventIsNotThatOfAllSubscriptions(t *testing.T) {
+	cost := func(n int) time.Duration {
+		d, e := crowd(t, n)
+		e.Visibility = relay.VisibleToEveryone
+		var m matches
+		best := time.Hour
+		for range 20 { // the best of several: other processes are on this machine
+			began := time.Now()
+			for range 100 {
+				d.match(&m, e, 1)
+			}
+			best = min(best, time.Since(began))
+		}
+		require.Len(t, m.Yes, 4)
+		return best
+	}
+	few, many := cost(200), cost(20_000)
+	require.Less(t, many, 20*few, "a hundred times as many")
 }
 
 func BenchmarkMatch(b *testing.B) {

@@ -11,7 +11,7 @@ import (
 // PlantPanic makes the filter of a subscription panic: in the index, and alone.
 func PlantPanic(e *Engine, id string) {
 	find, ask := e.dir.find, e.dir.ask
-	e.dir.find = func(m *matches, eventType, owner string, ev *filters.Event) {
+	e.dir.find = func(m *filters.Matches[*relay.Subscription], eventType, owner string, ev *filters.Event) {
 		if usable(e.dir.get(id)) {
 			panic("planted")
 		}
@@ -27,7 +27,7 @@ func PlantPanic(e *Engine, id string) {
 
 // BreakIndex makes the index panic at every event.
 func BreakIndex(e *Engine) {
-	e.dir.find = func(*matches, string, string, *filters.Event) { panic("planted") }
+	e.dir.find = func(*filters.Matches[*relay.Subscription], string, string, *filters.Event) { panic("planted") }
 }
 
 // BreakSender makes every attempt panic.
