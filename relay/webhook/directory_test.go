@@ -266,7 +266,7 @@ func TestAnEventThatDoesNotListItsColumnsDecidesNoFilterOnThem(t *testing.T) {
 }
 
 func TestManySubscriptionsLoadFastAndOneChangeCopiesLittle(t *testing.T) {
-	const n = 100_000
+	const n = 30_000
 	all := filter(t, `{}`)
 	for _, owners := range []int{1, n} {
 		d := newDirectory()

@@ -201,7 +201,7 @@ func (e *Engine) reportUndecided(ev *relay.Event, unknown []*relay.Subscription)
 	for _, s := range unknown {
 		if e.undecided[s.ID] != s {
 			e.undecided[s.ID] = s
-			e.log.Warn("filter could not be decided, not delivered: the event lacks a value of the row or of the row before it; with REPLICA IDENTITY FULL on the table the log carries all of them",
+			e.log.Warn("filter could not be decided, not delivered: the event lacks a value that it needs, see unavailable and previous_unavailable in its body; if the log did not carry it, REPLICA IDENTITY FULL on the table helps",
 				"subscription_id", s.ID, "event_type", s.EventType, "event_id", ev.ID)
 		}
 	}
