@@ -1,0 +1,136 @@
+package filters
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+)
+
+// field is a key that somebody wants the value of, or of what is below it. Fields make
+// a tree; its root is the whole value. A scan may run while fields are added and taken
+// away: it sees some of the changes, and whoever uses the values knows which slots count.
+type field struct {
+	key   string
+	hash  uint64
+	slot  int32 // of its value; each field has its own
+	many  bool  // below the elements of an array: has any number of values
+	kids  atomic.Pointer[fieldTable]
+	elem  atomic.Pointer[field] // the elements, if the value is an array
+	users int                   // of the slot or of a field below; for the owner of the tree
+}
+
+// hashSeed makes hashes that no sender of filters or documents can foresee.
+var hashSeed = maphash.MakeSeed() //nolint:gochecknoglobals // one for the process, never changed
+
+// fieldTable finds the fields below one field by their keys: open addressing, at most
+// half full.
+type fieldTable struct {
+	mask  uint64
+	count int // used places, removed ones too
+	slots []atomic.Pointer[field]
+}
+
+// removed stands where a field was, so that a search goes on behind it.
+var removed = new(field) //nolint:gochecknoglobals // a mark, never changed
+
+func newFieldTable(size int) *fieldTable {
+	return &fieldTable{mask: uint64(size - 1), slots: make([]atomic.Pointer[field], size)}
+}
+
+// find returns the field of the key with the text raw, quotes included; nil for none.
+func (t *fieldTable) find(raw string) *field {
+	key := raw[1 : len(raw)-1]
+	if strings.IndexByte(key, '\\') >= 0 {
+		var storable bool
+		if key, storable = decodeString(raw); !storable {
+			return nil // no filter can name it
+		}
+	}
+	return t.get(key)
+}
+
+func (t *fieldTable) get(key string) *field {
+	h := maphash.String(hashSeed, key)
+	for at := h & t.mask; ; at = (at + 1) & t.mask {
+		f := t.slots[at].Load()
+		if f == nil {
+			return nil
+		}
+		if f.hash == h && f.key == key && f != removed {
+			return f
+		}
+	}
+}
+
+// kid returns the field below f, made with a slot of its own when there is none.
+func (f *field) kid(key string, slots *int32) *field {
+	t := f.kids.Load()
+	if t == nil {
+		t = newFieldTable(4)
+		f.kids.Store(t)
+	} else if found := t.get(key); found != nil {
+		return found
+	}
+	if 2*(t.count+1) > len(t.slots) {
+		t = t.rebuilt()
+		f.kids.Store(t)
+	}
+	made := &field{key: key, hash: maphash.String(hashSeed, key), slot: *slots, many: f.many}
+	*slots++
+	t.put(made)
+	return made
+}
+
+// element returns the field of the elements of f.
+func (f *field) element(slots *int32) *field {
+	e := f.elem.Load()
+	if e == nil {
+		e = &field{slot: *slots, many: true}
+		*slots++
+		f.elem.Store(e)
+	}
+	return e
+}
+
+func (t *fieldTable) put(f *field) {
+	at := f.hash & t.mask
+	for t.slots[at].Load() != nil {
+		at = (at + 1) & t.mask
+	}
+	t.slots[at].Store(f)
+	t.count++
+}
+
+// rebuilt returns a table with the fields of t and room for as many more.
+func (t *fieldTable) rebuilt() *fieldTable {
+	live := 0
+	for i := range t.slots {
+		if f := t.slots[i].Load(); f != nil && f != removed {
+			live++
+		}
+	}
+	size := 4
+	for size < 4*(live+1) {
+		size *= 2
+	}
+	next := newFieldTable(size)
+	for i := range t.slots {
+		if f := t.slots[i].Load(); f != nil && f != removed {
+			next.put(f)
+		}
+	}
+	return next
+}
+
+// remove takes the field away.
+func (t *fieldTable) remove(f *field) {
+	for at := f.hash & t.mask; ; at = (at + 1) & t.mask {
+		switch t.slots[at].Load() {
+		case f:
+			t.slots[at].Store(removed)
+			return
+		case nil:
+			return
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package filters
+
+// reading is what one scan found. It is used again for the next document.
+type reading struct {
+	slots    []found // by slot; those of an older scan have another round
+	round    uint32
+	taken    []int32 // slots in the order of the text, to take back what a repeated key replaces
+	more     []found // further values of fields that have many; found.next leads through them
+	nest     nesting
+	nonASCII bool
+	text     []byte // scratch
+}
+
+// found is a value that a scan came by.
+type found struct {
+	round    uint32
+	next     int32 // of a field that has many values: 1 + index into more, 0 for the last
+	from, to int32 // of taken, the values below this one
+	hashed   bool
+	hash     uint64
+	raw      string
+}
+
+// size makes room for the values of n slots.
+func (r *reading) size(n int) {
+	if n > len(r.slots) {
+		r.slots = append(r.slots, make([]found, n-len(r.slots))...)
+	}
+}
+
+func (r *reading) begin() {
+	r.round++
+	if r.round == 0 { // after 4 billion documents
+		clear(r.slots)
+		r.round = 1
+	}
+	r.taken, r.more, r.nonASCII = r.taken[:0], r.more[:0], false
+}
+
+// take notes that a value of f begins. Of a repeated key the last value counts, and
+// what was below the earlier one is gone.
+func (r *reading) take(f *field) {
+	if f.many || int(f.slot) >= len(r.slots) {
+		return
+	}
+	if v := &r.slots[f.slot]; v.round == r.round {
+		for _, slot := range r.taken[v.from:v.to] {
+			r.slots[slot].round = 0
+		}
+		v.round = 0
+	}
+	r.taken = append(r.taken, f.slot)
+}
+
+// put keeps the value of f. A slot made after the reading was sized has no room, and
+// nobody who may look for it.
+func (r *reading) put(f *field, raw string, mark int) {
+	if int(f.slot) >= len(r.slots) {
+		return
+	}
+	v := &r.slots[f.slot]
+	if f.many && v.round == r.round {
+		r.more = append(r.more, found{raw: raw, next: v.next})
+		v.next = int32(len(r.more)) //nolint:gosec // a document has fewer values
+		return
+	}
+	*v = found{round: r.round, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))} //nolint:gosec // as above
+}
+
+// value returns the value of the slot, "" when it is missing.
+func (r *reading) value(slot int32) string {
+	if v := &r.slots[slot]; v.round == r.round {
+		return v.raw
+	}
+	return ""
+}

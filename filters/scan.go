@@ -1,0 +1,346 @@
+package filters
+
+import (
+	"math/bits"
+	"unicode/utf8"
+)
+
+// A document is read once: the scan checks that it is JSON and keeps the values that
+// somebody asked for. It neither copies nor allocates, and like checkSyntax it does not
+// recurse with the document, only with the fields that are asked for.
+
+// scan reads the text of one JSON value for the fields below root. It reports whether
+// the text is valid; if not, nothing that was read counts.
+func (r *reading) scan(root *field, s string) bool {
+	r.begin()
+	i := r.read(s, skipSpace(s, 0), root, 0)
+	if i < 0 || skipSpace(s, i) != len(s) {
+		return false
+	}
+	return !r.nonASCII || utf8.ValidString(s)
+}
+
+// read reads the value of f that begins at i and returns where it ends, -1 for a text
+// that is not JSON.
+func (r *reading) read(s string, i int, f *field, depth int) int {
+	if i >= len(s) {
+		return -1
+	}
+	start, mark := i, len(r.taken)
+	r.take(f)
+	switch kids, elem := f.kids.Load(), f.elem.Load(); {
+	case s[i] == '{' && kids != nil:
+		i = r.readObject(s, i, kids, depth+1)
+	case s[i] == '[' && elem != nil:
+		i = r.readArray(s, i, elem, depth+1)
+	default:
+		i = r.skip(s, i, depth)
+	}
+	if i >= 0 {
+		r.put(f, s[start:i], mark)
+	}
+	return i
+}
+
+// readObject reads an object of which some keys are wanted.
+func (r *reading) readObject(s string, i int, kids *fieldTable, depth int) int {
+	i = skipSpace(s, i+1)
+	if i < len(s) && s[i] == '}' {
+		return i + 1
+	}
+	for {
+		if i >= len(s) || s[i] != '"' {
+			return -1
+		}
+		end := r.skipString(s, i)
+		if end < 0 {
+			return -1
+		}
+		f := kids.find(s[i:end])
+		i = skipSpace(s, end)
+		if i >= len(s) || s[i] != ':' {
+			return -1
+		}
+		i = skipSpace(s, i+1)
+		if f == nil {
+			i = r.skip(s, i, depth)
+		} else {
+			i = r.read(s, i, f, depth)
+		}
+		if i < 0 {
+			return -1
+		}
+		i = skipSpace(s, i)
+		if i >= len(s) {
+			return -1
+		}
+		if s[i] == '}' {
+			return i + 1
+		}
+		if s[i] != ',' {
+			return -1
+		}
+		i = skipSpace(s, i+1)
+	}
+}
+
+// readArray reads an array whose elements are wanted.
+func (r *reading) readArray(s string, i int, elem *field, depth int) int {
+	i = skipSpace(s, i+1)
+	if i < len(s) && s[i] == ']' {
+		return i + 1
+	}
+	for {
+		if i = r.read(s, i, elem, depth); i < 0 {
+			return -1
+		}
+		i = skipSpace(s, i)
+		if i >= len(s) {
+			return -1
+		}
+		if s[i] == ']' {
+			return i + 1
+		}
+		if s[i] != ',' {
+			return -1
+		}
+		i = skipSpace(s, i+1)
+	}
+}
+
+// nesting remembers of each open container whether it is an object: one bit for each.
+type nesting struct {
+	shallow [shallowLevels / 64]uint64
+	deep    []uint64
+}
+
+func (n *nesting) set(level int, object bool) {
+	word := &n.shallow[0]
+	if level < shallowLevels {
+		word = &n.shallow[level/64]
+	} else {
+		at := (level - shallowLevels) / 64
+		if at == len(n.deep) {
+			n.deep = append(n.deep, 0)
+		}
+		word = &n.deep[at]
+	}
+	bit := uint64(1) << (level % 64)
+	*word &^= bit
+	if object {
+		*word |= bit
+	}
+}
+
+func (n *nesting) object(level int) bool {
+	if level < shallowLevels {
+		return n.shallow[level/64]>>(level%64)&1 == 1
+	}
+	return n.deep[(level-shallowLevels)/64]>>(level%64)&1 == 1
+}
+
+// skip checks the value that begins at i and returns where it ends, -1 for a text that
+// is not JSON. depth is how many containers are open around it.
+func (r *reading) skip(s string, i, depth int) int {
+	open := 0 // containers of the value itself
+	object := false
+	for {
+		// A value.
+		if i >= len(s) {
+			return -1
+		}
+		switch b := s[i]; {
+		case b == '"':
+			i = r.skipString(s, i)
+		case b == '{' || b == '[':
+			if depth+open >= MaxDocDepth {
+				return -1
+			}
+			r.nest.set(open, object)
+			open++
+			object = b == '{'
+			i = skipSpace(s, i+1)
+			if i < len(s) && s[i] == b+2 { // the brackets are two apart in ASCII
+				i++
+				open--
+				object = r.nest.object(open)
+				break
+			}
+			if object {
+				i = r.skipKey(s, i)
+			}
+			if i < 0 {
+				return -1
+			}
+			continue
+		default:
+			i = skipWord(s, i)
+		}
+		// What follows a value.
+		for {
+			if i < 0 {
+				return -1
+			}
+			if open == 0 {
+				return i
+			}
+			i = skipSpace(s, i)
+			if i >= len(s) {
+				return -1
+			}
+			b := s[i]
+			i++
+			if b == ',' {
+				i = skipSpace(s, i)
+				if object {
+					i = r.skipKey(s, i)
+				}
+				if i < 0 {
+					return -1
+				}
+				break
+			}
+			if b != '}' && b != ']' || (b == '}') != object {
+				return -1
+			}
+			open--
+			object = r.nest.object(open)
+		}
+	}
+}
+
+// skipKey checks a key and the colon behind it, and returns where the value begins.
+func (r *reading) skipKey(s string, i int) int {
+	if i >= len(s) || s[i] != '"' {
+		return -1
+	}
+	if i = r.skipString(s, i); i < 0 {
+		return -1
+	}
+	i = skipSpace(s, i)
+	if i >= len(s) || s[i] != ':' {
+		return -1
+	}
+	return skipSpace(s, i+1)
+}
+
+// skipSpace is small enough to be inlined; most texts have one blank or none.
+func skipSpace(s string, i int) int {
+	if i < len(s) && s[i] > ' ' {
+		return i
+	}
+	return skipBlanks(s, i)
+}
+
+func skipBlanks(s string, i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\n' || s[i] == '\t' || s[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+const ones, highs = 0x0101010101010101, 0x8080808080808080
+
+// skipString checks the string whose opening quote is at i and returns where it ends.
+func (r *reading) skipString(s string, i int) int {
+	i++
+	for {
+		for i+8 <= len(s) {
+			word := load8(s, i)
+			quote, backslash := word^ones*'"', word^ones*'\\'
+			// As in plainLen; bytes beyond ASCII are looked for besides.
+			hits := ((word-ones*' ')&^word | (quote-ones)&^quote | (backslash-ones)&^backslash) & highs
+			if word&highs != 0 {
+				r.nonASCII = true
+			}
+			if hits != 0 {
+				i += bits.TrailingZeros64(hits) / 8
+				goto special
+			}
+			i += 8
+		}
+		for i < len(s) && s[i] >= ' ' && s[i] != '"' && s[i] != '\\' {
+			if s[i] >= utf8.RuneSelf {
+				r.nonASCII = true
+			}
+			i++
+		}
+		if i >= len(s) {
+			return -1
+		}
+	special:
+		if s[i] == '"' {
+			return i + 1
+		}
+		n := 0
+		if s[i] == '\\' {
+			n = escapeLen(s[i:])
+		}
+		if n == 0 {
+			return -1
+		}
+		i += n
+	}
+}
+
+func load8(s string, i int) uint64 {
+	_ = s[i+7]
+	return uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+		uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+}
+
+// skipWord checks a number, true, false or null.
+func skipWord(s string, i int) int {
+	switch s[i] {
+	case 't':
+		if i+4 <= len(s) && s[i:i+4] == "true" {
+			return i + 4
+		}
+		return -1
+	case 'f':
+		if i+5 <= len(s) && s[i:i+5] == "false" {
+			return i + 5
+		}
+		return -1
+	case 'n':
+		if i+4 <= len(s) && s[i:i+4] == "null" {
+			return i + 4
+		}
+		return -1
+	}
+	return skipNumber(s, i)
+}
+
+func skipNumber(s string, i int) int {
+	if s[i] == '-' {
+		i++
+	}
+	whole := i
+	if i = skipDigits(s, i); i == whole || s[whole] == '0' && i > whole+1 {
+		return -1
+	}
+	if i < len(s) && s[i] == '.' {
+		frac := i + 1
+		if i = skipDigits(s, frac); i == frac {
+			return -1
+		}
+	}
+	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
+		}
+		exp := i
+		if i = skipDigits(s, exp); i == exp {
+			return -1
+		}
+	}
+	return i
+}
+
+func skipDigits(s string, i int) int {
+	for i < len(s) && s[i]-'0' <= 9 {
+		i++
+	}
+	return i
+}
