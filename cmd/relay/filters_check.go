@@ -107,23 +107,16 @@ func (c *filtersCheckCmd) one(ctx context.Context, a *app) (report, error) {
 
 // report is what is known of one filter.
 type report struct {
-	Table     string           `json:"table,omitempty"`
-	ID        string           `json:"id,omitempty"`
-	Column    string           `json:"column,omitempty"`
-	EventType string           `json:"event_type,omitempty"`
-	Good      bool             `json:"good"`
-	Mistakes  []*filters.Error `json:"mistakes"`
-	Warnings  []warning        `json:"warnings"`
-	Canonical string           `json:"canonical,omitempty"`
-	Reads     []string         `json:"reads,omitempty"` // columns
-	NeedsOld  bool             `json:"needs_old,omitempty"`
-}
-
-// warning is something about a good filter that its author may not mean.
-type warning struct {
-	Code    string `json:"code"`
-	Pointer string `json:"pointer"`
-	Message string `json:"message"`
+	Table     string            `json:"table,omitempty"`
+	ID        string            `json:"id,omitempty"`
+	Column    string            `json:"column,omitempty"`
+	EventType string            `json:"event_type,omitempty"`
+	Good      bool              `json:"good"`
+	Mistakes  []*filters.Error  `json:"mistakes"`
+	Warnings  []filters.Warning `json:"warnings"`
+	Canonical string            `json:"canonical,omitempty"`
+	Reads     []string          `json:"reads,omitempty"` // columns
+	NeedsOld  bool              `json:"needs_old,omitempty"`
 }
 
 // inspect compiles a filter and, when it is known where its events come from, looks
@@ -133,22 +126,22 @@ func inspect(text []byte, old bool, from *origin) report {
 	if old {
 		compile = filters.CompileOld
 	}
-	r := report{Mistakes: []*filters.Error{}, Warnings: []warning{}}
+	r := report{Mistakes: []*filters.Error{}, Warnings: []filters.Warning{}}
 	f, err := compile(text)
 	if err != nil {
 		r.Mistakes = mistakes(err)
 		return r
 	}
-	for _, w := range f.Warnings() {
-		r.Warnings = append(r.Warnings, warning{string(w.Code), w.Pointer, w.Message})
-	}
+	r.Warnings = append(r.Warnings, f.Warnings()...)
 	if from != nil {
 		errs, warnings := from.unanswerable(changeConditions(text))
 		r.Mistakes, r.Warnings = append(r.Mistakes, errs...), append(r.Warnings, warnings...)
 	}
 	if from != nil && !old && len(from.schema) > 0 {
 		for _, path := range f.UnknownPaths(from.schema) {
-			r.Warnings = append(r.Warnings, warning{Code: "unknown_path", Message: path + " is not in the payload_schema of " + from.name})
+			r.Warnings = append(r.Warnings, filters.Warning{
+				Code: filters.UnknownPath, Message: path + " is not in the payload_schema of " + from.name,
+			})
 		}
 	}
 	r.Good = len(r.Mistakes) == 0
@@ -158,13 +151,13 @@ func inspect(text []byte, old bool, from *origin) report {
 
 func (r *report) print(s *sheet) {
 	for _, m := range r.Mistakes {
-		s.row(red, "error", string(m.Code), place(m.Pointer, m.Message)...)
+		s.row(red, sevError, string(m.Code), place(m.Pointer, m.Message)...)
 		if m.Suggestion != "" {
 			s.remedy(m.Suggestion)
 		}
 	}
 	for _, w := range r.Warnings {
-		s.row(yellow, "warning", w.Code, place(w.Pointer, w.Message)...)
+		s.row(yellow, sevWarning, string(w.Code), place(w.Pointer, w.Message)...)
 	}
 	if r.Canonical == "" {
 		return
@@ -179,16 +172,16 @@ func (r *report) print(s *sheet) {
 		case r.NeedsOld:
 			reads += "; the row before"
 		}
-		s.row(green, "ok", "reads", reads)
+		s.row(green, sevOK, "reads", reads)
 	}
 	// Whole, so that it can be copied.
 	canonical := harmless(r.Canonical)
 	if len(canonical) > sheetWidth-markWidth-areaWidth {
-		s.row(green, "ok", "canonical", "")
+		s.row(green, sevOK, "canonical", "")
 		fmt.Fprintln(s.w, canonical)
 		return
 	}
-	s.row(green, "ok", "canonical", canonical)
+	s.row(green, sevOK, "canonical", canonical)
 }
 
 // place is where something is, if that is not the whole filter, and what it is.

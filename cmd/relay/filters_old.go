@@ -55,12 +55,15 @@ func stored(t *pgstore.EventType, f pgstore.StoredFilter) *origin {
 	return o
 }
 
+// noOldRow means that only some of the events can decide a condition.
+const noOldRow filters.WarningCode = "no_old_row"
+
 // condition is a question about the row before.
 type condition struct{ operator, pointer string }
 
 // unanswerable tells which conditions the events can never decide, and which they
 // cannot always.
-func (o *origin) unanswerable(conditions []condition) (errs []*filters.Error, warnings []warning) {
+func (o *origin) unanswerable(conditions []condition) (errs []*filters.Error, warnings []filters.Warning) {
 	var ops []string
 	for _, src := range o.sources {
 		if src.Enabled && !slices.Contains(ops, src.Op.String()) {
@@ -91,16 +94,22 @@ func (o *origin) unanswerable(conditions []condition) (errs []*filters.Error, wa
 		remedy := strings.Join(slices.Compact(thin), "; ")
 		switch {
 		case full > 0 && len(thin) > 0:
-			warnings = append(warnings, warning{"no_old_row", c.pointer,
-				c.operator + " is unknown where the log does not carry the row before: " + remedy})
+			warnings = append(warnings, filters.Warning{
+				Code: noOldRow, Pointer: c.pointer,
+				Message: c.operator + " is unknown where the log does not carry the row before: " + remedy,
+			})
 		case len(thin) > 0:
-			errs = append(errs, &filters.Error{Code: filters.BadPosition, Pointer: c.pointer,
+			errs = append(errs, &filters.Error{
+				Code: filters.BadPosition, Pointer: c.pointer,
 				Message:    c.operator + " needs the row before, and of it the log carries the key only",
-				Suggestion: remedy + " (relay setup does it where its role may)"})
+				Suggestion: remedy + " (relay setup does it where its role may)",
+			})
 		case full == 0 && dormant == 0:
-			errs = append(errs, &filters.Error{Code: filters.BadPosition, Pointer: c.pointer,
+			errs = append(errs, &filters.Error{
+				Code: filters.BadPosition, Pointer: c.pointer,
 				Message:    fmt.Sprintf("%s needs the row before, which events of %s do not have: %s", c.operator, o.name, raised),
-				Suggestion: "remove the condition, or use it with an event that updates raise"})
+				Suggestion: "remove the condition, or use it with an event that updates raise",
+			})
 		}
 	}
 	return errs, warnings
