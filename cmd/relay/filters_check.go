@@ -100,7 +100,7 @@ func (c *filtersCheckCmd) one(ctx context.Context, a *app) (report, error) {
 	if t == nil {
 		return report{}, usageError{fmt.Errorf("--event-type %q: zapier_webhook_events has no such row", c.EventType)}
 	}
-	r := inspect(text, c.Old, &origin{name: t.Name, schema: t.Schema, sources: t.Sources})
+	r := inspect(text, c.Old, subscribed(t))
 	r.EventType = t.Name
 	return r, nil
 }
@@ -140,7 +140,7 @@ func inspect(text []byte, old bool, from *origin) report {
 	if from != nil && !old && len(from.schema) > 0 {
 		for _, path := range f.UnknownPaths(from.schema) {
 			r.Warnings = append(r.Warnings, filters.Warning{
-				Code: filters.UnknownPath, Message: path + " is not in the payload_schema of " + from.name,
+				Code: filters.UnknownPath, Message: path + " is not in the payload_schema of the event type",
 			})
 		}
 	}
@@ -159,21 +159,19 @@ func (r *report) print(s *sheet) {
 	for _, w := range r.Warnings {
 		s.row(yellow, sevWarning, string(w.Code), place(w.Pointer, w.Message)...)
 	}
-	if r.Canonical == "" {
+	if !r.Good || r.Canonical == "" {
 		return
 	}
-	if r.Good {
-		reads := strings.Join(r.Reads, ", ")
-		switch {
-		case len(r.Reads) == 0 && r.NeedsOld:
-			reads = "the row before"
-		case len(r.Reads) == 0:
-			reads = "nothing"
-		case r.NeedsOld:
-			reads += "; the row before"
-		}
-		s.row(green, sevOK, "reads", reads)
+	reads := strings.Join(r.Reads, ", ")
+	switch {
+	case len(r.Reads) == 0 && r.NeedsOld:
+		reads = "the row before"
+	case len(r.Reads) == 0:
+		reads = "no column"
+	case r.NeedsOld:
+		reads += "; the row before"
 	}
+	s.row(green, sevOK, "reads", reads)
 	// Whole, so that it can be copied.
 	canonical := harmless(r.Canonical)
 	if len(canonical) > sheetWidth-markWidth-areaWidth {

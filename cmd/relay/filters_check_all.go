@@ -14,7 +14,7 @@ type tally struct {
 	Checked    int `json:"checked"`
 	Good       int `json:"good"`
 	Bad        int `json:"bad"`
-	MatchAll   int `json:"match_all"`   // good ones that take every event of their type
+	MatchAll   int `json:"match_all"`   // good ones that take everything
 	DollarKeys int `json:"dollar_keys"` // with keys that begin with $, which are written with two
 }
 
@@ -111,7 +111,7 @@ func (l *rowListing) end(t tally) error {
 	}
 	texts := []string{fmt.Sprintf("%s, %d can be used, %d cannot", counted(t.Checked, "filter"), t.Good, t.Bad)}
 	if t.MatchAll > 0 {
-		texts = append(texts, plural(t.MatchAll, "takes", "take")+" every event of the type")
+		texts = append(texts, plural(t.MatchAll, "takes", "take")+" everything")
 	}
 	if t.DollarKeys > 0 {
 		texts = append(texts, plural(t.DollarKeys, "has", "have")+" keys that begin with $, written $$")

@@ -87,12 +87,12 @@ func (c *filtersTestCmd) row(a *app, f *filters.Filter, text []byte) (*occurrenc
 		return nil, usageError{errors.New("the event is no JSON object: give a whole event, or the row that it is about")}
 	}
 	o := &occurrence{Op: c.Op, Notes: []string{}, event: filters.Event{Data: filters.NewDoc(text, nil)}}
-	if o.Op == "" {
+	switch {
+	case o.Op == "" && c.Before != "":
+		o.Op = filters.OpUpdate.String()
+	case o.Op == "":
 		o.Op = filters.OpInsert.String()
-		if c.Before != "" {
-			o.Op = filters.OpUpdate.String()
-		}
-		o.Notes = append(o.Notes, "this is a bare row, taken for one of op "+o.Op+"; --op says otherwise")
+		o.Notes = append(o.Notes, "only a row is given: taken as inserted; --op says otherwise")
 	}
 	op, ok := filters.ParseOp(o.Op)
 	if !ok {

@@ -33,19 +33,24 @@ func (r registry) eventType(ctx context.Context, name string) (*pgstore.EventTyp
 
 // origin is where the events come from that a filter will see.
 type origin struct {
-	name    string                // for people
+	what    string                // events of a type, or changes that a mapping sees
 	mapping bool                  // a rule of one mapping, not a subscription
 	schema  []byte                // JSON Schema of data; nil when it says nothing
 	sources []pgstore.EventSource // none: the outbox
+}
+
+// subscribed is the origin of what the subscriptions of an event type get.
+func subscribed(t *pgstore.EventType) *origin {
+	return &origin{what: "events of " + t.Name, schema: t.Schema, sources: t.Sources}
 }
 
 // stored is the origin of a filter in the database. A mapping's rule sees the rows of
 // the mapping's own table.
 func stored(t *pgstore.EventType, f pgstore.StoredFilter) *origin {
 	if f.Table == "zapier_webhooks" {
-		return &origin{name: t.Name, schema: t.Schema, sources: t.Sources}
+		return subscribed(t)
 	}
-	o := &origin{name: "mapping " + f.ID, mapping: true}
+	o := &origin{what: "changes for mapping " + f.ID, mapping: true}
 	for _, src := range t.Sources {
 		if src.Mapping == f.ID {
 			src.Enabled = true // as it will be
@@ -66,13 +71,13 @@ type condition struct{ operator, pointer string }
 func (o *origin) unanswerable(conditions []condition) (errs []*filters.Error, warnings []filters.Warning) {
 	var ops []string
 	for _, src := range o.sources {
-		if src.Enabled && !slices.Contains(ops, src.Op.String()) {
-			ops = append(ops, src.Op.String())
+		if plural := src.Op.String() + "s"; src.Enabled && !slices.Contains(ops, plural) {
+			ops = append(ops, plural)
 		}
 	}
-	raised := "they are raised by " + strings.Join(ops, " and ") + " only"
+	raised := strings.Join(ops, " and ") + " raise them"
 	if len(ops) == 0 {
-		raised = "no mapping raises them, and the outbox states no row before"
+		raised = "no mapping raises them, and the outbox states none"
 	}
 	for _, c := range conditions {
 		full, dormant := 0, 0
@@ -107,7 +112,7 @@ func (o *origin) unanswerable(conditions []condition) (errs []*filters.Error, wa
 		case full == 0 && dormant == 0:
 			errs = append(errs, &filters.Error{
 				Code: filters.BadPosition, Pointer: c.pointer,
-				Message:    fmt.Sprintf("%s needs the row before, which events of %s do not have: %s", c.operator, o.name, raised),
+				Message:    fmt.Sprintf("%s needs the row before, and %s have none: %s", c.operator, o.what, raised),
 				Suggestion: "remove the condition, or use it with an event that updates raise",
 			})
 		}

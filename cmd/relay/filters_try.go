@@ -215,20 +215,21 @@ func (s *sheet) headline(t *trial) {
 		fmt.Fprintln(s.w, s.paint(answers[t.why.Verdict][0], line))
 	}
 	o := t.Event
-	var facts []string
-	for _, fact := range []string{o.ID, o.Type, o.Op} {
-		if fact != "" {
-			facts = append(facts, fact)
-		}
-	}
-	event := strings.Join(facts, ", ")
+	event := o.Op
 	if o.Table != "" {
 		event += " of " + o.Table
+	}
+	if o.Type != "" {
+		event = o.Type + ", " + event
 	}
 	if o.Seq > 0 {
 		event += fmt.Sprintf(", stream sequence %d", o.Seq)
 	}
-	for _, line := range append([]string{event}, o.Notes...) {
+	lines := append([]string{event}, o.Notes...)
+	if o.ID != "" {
+		lines = append([]string{o.ID}, lines...)
+	}
+	for _, line := range lines {
 		for _, line := range wrapped(line, sheetWidth-2) {
 			fmt.Fprintln(s.w, s.paint(dim, "  "+line))
 		}
