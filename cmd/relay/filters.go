@@ -48,14 +48,13 @@ func (a *app) input(what, arg string) ([]byte, error) {
 }
 
 // openStore opens the database for a command that only reads it.
-func (a *app) openStore(ctx context.Context) (*pgstore.Store, config.Config, error) {
+func (a *app) openStore(ctx context.Context) (*pgstore.Store, error) {
 	cfg, err := config.Load(a.configPath, a.environ)
 	if err != nil {
-		return nil, cfg, err
+		return nil, err
 	}
 	log, _ := newLogger(a.stderr, cfg.Log)
-	store, err := pgstore.Open(ctx, pgstore.Config{URL: cfg.Source.URL, MaxConns: 2, Logger: log})
-	return store, cfg, err
+	return pgstore.Open(ctx, pgstore.Config{URL: cfg.Source.URL, MaxConns: 2, Logger: log})
 }
 
 // readWebhook returns a row that must be there.

@@ -81,7 +81,7 @@ func (c *filtersCheckCmd) one(ctx context.Context, a *app) (report, error) {
 			return report{}, err
 		}
 	}
-	store, _, err := a.openStore(ctx)
+	store, err := a.openStore(ctx)
 	if err != nil {
 		return report{}, err
 	}

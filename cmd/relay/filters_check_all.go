@@ -26,7 +26,7 @@ type listing interface {
 
 // all checks every stored filter.
 func (c *filtersCheckCmd) all(ctx context.Context, a *app) error {
-	store, _, err := a.openStore(ctx)
+	store, err := a.openStore(ctx)
 	if err != nil {
 		return err
 	}

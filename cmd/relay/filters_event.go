@@ -44,8 +44,12 @@ func (c *filtersTestCmd) occurrence(ctx context.Context, a *app, f *filters.Filt
 		return nil, err
 	}
 	if c.Op == "" && c.Before == "" {
-		if o, err := readBody(text); o != nil || err != nil {
-			return o, err
+		o, err := readBody(text)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("read the event: %w", err)}
+		}
+		if o != nil {
+			return o, nil
 		}
 	}
 	return c.row(a, f, text)
@@ -60,25 +64,34 @@ func isEventID(arg string) bool {
 	return err != nil
 }
 
-// readBody reads an event as NATS and webhooks carry it; nil when it is none.
+// body is what this command reads of an event as NATS and webhooks carry it; the
+// relay reads the rest.
+type body struct {
+	ID     string `json:"id"`
+	Type   string `json:"type"`
+	Source struct {
+		Table string `json:"table"`
+		Op    string `json:"op"`
+	} `json:"source"`
+	Data json.RawMessage `json:"data"`
+}
+
+// isWhole tells an event from a bare row.
+func (b *body) isWhole(text []byte) bool {
+	return json.Unmarshal(text, b) == nil && b.Source.Op != "" && b.Data != nil
+}
+
+// readBody reads a whole event; nil when it is none.
 func readBody(text []byte) (*occurrence, error) {
-	var body struct {
-		ID     string `json:"id"`
-		Type   string `json:"type"`
-		Source *struct {
-			Table string `json:"table"`
-			Op    string `json:"op"`
-		} `json:"source"`
-		Data json.RawMessage `json:"data"`
-	}
-	if json.Unmarshal(text, &body) != nil || body.Source == nil || body.Source.Op == "" || body.Data == nil {
+	var b body
+	if !b.isWhole(text) {
 		return nil, nil
 	}
 	ev, err := relay.FilterEvent(text)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("read the event: %w", err)}
+		return nil, err
 	}
-	return &occurrence{ID: body.ID, Type: body.Type, Op: ev.Op.String(), Table: body.Source.Table, Notes: []string{}, event: ev}, nil
+	return &occurrence{ID: b.ID, Type: b.Type, Op: b.Source.Op, Table: b.Source.Table, Notes: []string{}, event: ev}, nil
 }
 
 // row reads a row that is not wrapped into an event.

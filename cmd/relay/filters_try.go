@@ -90,7 +90,7 @@ func (c *filtersTestCmd) validate() error {
 }
 
 func (c *filtersTestCmd) webhook(ctx context.Context, a *app) (*pgstore.Webhook, error) {
-	store, _, err := a.openStore(ctx)
+	store, err := a.openStore(ctx)
 	if err != nil {
 		return nil, err
 	}
