@@ -87,6 +87,9 @@ func readBody(text []byte) (*occurrence, error) {
 	if !b.isWhole(text) {
 		return nil, nil
 	}
+	if !isObject(b.Data) {
+		return nil, errors.New("its data is no JSON object")
+	}
 	ev, err := relay.FilterEvent(text)
 	if err != nil {
 		return nil, err
