@@ -61,7 +61,7 @@ func stored(t *pgstore.EventType, f pgstore.StoredFilter) *origin {
 }
 
 // noOldRow means that only some of the events can decide a condition.
-const noOldRow filters.WarningCode = "no_old_row"
+const noOldRow filters.Code = "no_old_row"
 
 // condition is a question about the row before.
 type condition struct{ operator, pointer string }

@@ -59,14 +59,15 @@ func (c *filtersTestCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	t := trial{Webhook: c.Webhook, Filter: f.String(), Event: o, why: f.Explain(&o.event)}
+	t := trial{Webhook: c.Webhook, Filter: f.String(), Event: o, Why: f.Explain(&o.event)}
 	if row != nil {
-		t.why = wanted(row, o, t.why)
+		t.Why = wanted(row, o, t.Why)
 	}
+	t.Verdict = t.Why.Verdict
 	if err := t.print(a, c.JSON); err != nil {
 		return err
 	}
-	if t.why.Verdict != filters.Yes {
+	if t.Verdict != filters.Yes {
 		return reported{errors.New("no match")}
 	}
 	return nil
@@ -163,40 +164,21 @@ func ownerText(o relay.Owner) string {
 
 // trial is one filter tried on one event.
 type trial struct {
-	Verdict string      `json:"verdict"`
-	Webhook string      `json:"webhook,omitempty"`
-	Filter  string      `json:"filter"` // canonical
-	Event   *occurrence `json:"event"`
-	Why     reason      `json:"why"`
-
-	why filters.Explanation
-}
-
-// reason is an explanation in JSON.
-type reason struct {
-	Text    string   `json:"text"`
-	Verdict string   `json:"verdict"`
-	Why     string   `json:"why,omitempty"`
-	Parts   []reason `json:"parts,omitempty"`
-}
-
-func reasonOf(x filters.Explanation) reason {
-	r := reason{Text: x.Text, Verdict: x.Verdict.String(), Why: x.Why}
-	for _, part := range x.Parts {
-		r.Parts = append(r.Parts, reasonOf(part))
-	}
-	return r
+	Verdict filters.Verdict     `json:"verdict"`
+	Webhook string              `json:"webhook,omitempty"`
+	Filter  string              `json:"filter"` // canonical
+	Event   *occurrence         `json:"event"`
+	Why     filters.Explanation `json:"explanation"`
 }
 
 func (t *trial) print(a *app, asJSON bool) error {
 	if asJSON {
-		t.Verdict, t.Why = t.why.Verdict.String(), reasonOf(t.why)
 		return printJSON(a.stdout, t)
 	}
 	s := newSheet(a.stdout)
 	s.headline(t)
 	fmt.Fprintln(s.w)
-	s.tree(t.why, 0)
+	s.tree(t.Why, 0)
 	return nil
 }
 
@@ -209,10 +191,10 @@ func (s *sheet) headline(t *trial) {
 	answers := map[filters.Verdict][2]string{
 		filters.Yes:     {green, "match: " + who + " takes the event"},
 		filters.No:      {red, "no match: " + who + " does not take the event"},
-		filters.Unknown: {yellow, "unknown: a value that decides was not sent, so nothing is delivered"},
+		filters.Unknown: {yellow, "unknown: it cannot be decided, so nothing is delivered"},
 	}
-	for _, line := range wrapped(answers[t.why.Verdict][1], sheetWidth) {
-		fmt.Fprintln(s.w, s.paint(answers[t.why.Verdict][0], line))
+	for _, line := range wrapped(answers[t.Verdict][1], sheetWidth) {
+		fmt.Fprintln(s.w, s.paint(answers[t.Verdict][0], line))
 	}
 	o := t.Event
 	event := o.Op
