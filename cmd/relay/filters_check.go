@@ -134,7 +134,11 @@ func inspect(text []byte, old bool, from *origin) report {
 	}
 	r.Warnings = append(r.Warnings, f.Warnings()...)
 	if from != nil {
-		errs, warnings := from.unanswerable(changeConditions(text))
+		asks := changeConditions(text)
+		if old && !f.IsAll() {
+			asks = []condition{{operator: matchOld}}
+		}
+		errs, warnings := from.unanswerable(asks)
 		r.Mistakes, r.Warnings = append(r.Mistakes, errs...), append(r.Warnings, warnings...)
 	}
 	if from != nil && !old && len(from.schema) > 0 {
@@ -200,7 +204,7 @@ func checkStored(ctx context.Context, known registry, f pgstore.StoredFilter) (r
 	if t != nil { // it may have been deleted just now
 		from = stored(t, f)
 	}
-	r := inspect([]byte(f.Text), f.Column == "match_old", from)
+	r := inspect([]byte(f.Text), f.Column == matchOld, from)
 	r.Table, r.ID, r.Column, r.EventType = f.Table, f.ID, f.Column, f.EventType
 	return r, nil
 }

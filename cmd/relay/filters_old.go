@@ -63,6 +63,9 @@ func stored(t *pgstore.EventType, f pgstore.StoredFilter) *origin {
 // noOldRow means that only some of the events can decide a condition.
 const noOldRow filters.Code = "no_old_row"
 
+// matchOld is a rule on the old row, which as a whole is a question about it.
+const matchOld = "match_old"
+
 // condition is a question about the row before.
 type condition struct{ operator, pointer string }
 
@@ -127,7 +130,7 @@ func (o *origin) answers(c condition, op relay.Op) bool {
 	case relay.OpUpdate:
 		return true
 	case relay.OpDelete:
-		return c.operator == "$before"
+		return c.operator == "$before" || c.operator == matchOld
 	case relay.OpInsert:
 		return c.operator == "$to" && !o.mapping
 	default:
