@@ -160,4 +160,3 @@ func (c claim) body(t *testing.T) []byte {
 	require.Empty(t, short, "%s: not a member of the short form", c)
 	return append(b, '}')
 }
-

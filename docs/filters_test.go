@@ -171,4 +171,3 @@ func unique(list []string) []string {
 	slices.Sort(list)
 	return slices.Compact(list)
 }
-
