@@ -21,17 +21,22 @@ const (
 )
 
 func TestEveryExampleOfTheFilterPagesAnswersAsDocumented(t *testing.T) {
+	var wrong []string
 	for _, x := range allExamples(t) {
-		require.NotEmpty(t, x.claims)
 		for _, c := range x.claims {
 			f, err := filters.Compile([]byte(c.filter))
 			require.NoError(t, err, c.String())
 			event, err := relay.FilterEvent(c.body(t))
 			require.NoError(t, err, c.String())
-			require.Equal(t, c.want, f.MatchEvent(&event).String(), c.String())
-			require.Equal(t, c.want, f.Explain(&event).Verdict.String(), c.String())
+			if got := f.MatchEvent(&event).String(); got != c.want {
+				wrong = append(wrong, c.String()+" is "+got)
+			}
+			if got := f.Explain(&event).Verdict.String(); got != c.want {
+				wrong = append(wrong, c.String()+" is explained as "+got)
+			}
 		}
 	}
+	require.Empty(t, wrong)
 }
 
 // All filters of the pages live in one index, and every event is asked of all.
@@ -68,7 +73,7 @@ func TestTheIndexAnswersTheExamplesLikeTheFilters(t *testing.T) {
 	}
 }
 
-var operatorKey = regexp.MustCompile(`"\$[A-Za-z]`)
+var operatorKey = regexp.MustCompile(`"\$[A-Za-z]+"`)
 
 func TestPostgresAnswersTheExamplesWithoutOperatorsTheSame(t *testing.T) {
 	db, asked := migrated(t), 0

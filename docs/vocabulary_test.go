@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/constant"
@@ -80,14 +81,17 @@ func stringConstants(t *testing.T, typ string) []string {
 	return list
 }
 
-// operators returns every spelling of an operator that the package knows.
+// operators returns every spelling of an operator that the package knows: of the
+// words with a dollar sign in its source, those that Compile takes for one.
 func operators(t *testing.T) []string {
 	t.Helper()
 	var list []string
 	for _, file := range sourceOfFilters(t) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-				if s, err := strconv.Unquote(lit.Value); err == nil && regexp.MustCompile(`^\$[A-Za-z]+$`).MatchString(s) {
+				s, err := strconv.Unquote(lit.Value)
+				require.NoError(t, err)
+				if operatorKey.MatchString(strconv.Quote(s)) && isOperator(s) {
 					list = append(list, s)
 				}
 			}
@@ -95,6 +99,12 @@ func operators(t *testing.T) []string {
 		})
 	}
 	return unique(list)
+}
+
+func isOperator(key string) bool {
+	_, err := filters.Compile([]byte(`{"a":{` + strconv.Quote(key) + `:1}}`))
+	var errs filters.Errors
+	return !errors.As(err, &errs) || errs[0].Code != filters.UnknownOperator
 }
 
 // tableUnder returns the cells of the first table of the section.
