@@ -130,7 +130,7 @@ func code(cell string) string {
 
 func allExamples(t *testing.T) (list []*examples) {
 	t.Helper()
-	for _, name := range []string{filtersPage, filtersRecipe} {
+	for _, name := range []string{filtersPage, filtersRecipe, "../README.md"} {
 		list = append(list, readExamples(t, name))
 	}
 	return list
