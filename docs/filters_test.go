@@ -70,9 +70,11 @@ func TestTheIndexAnswersTheExamplesLikeTheFilters(t *testing.T) {
 			case filters.No:
 			}
 		}
-		index.Match(&got, key.Type, "ada", &event)
-		require.ElementsMatch(t, yes, got.Yes, c.String())
-		require.ElementsMatch(t, unknown, got.Unknown, c.String())
+		for _, owner := range []string{"", "ada"} {
+			index.Match(&got, key.Type, owner, &event)
+			require.ElementsMatch(t, yes, got.Yes, c.String())
+			require.ElementsMatch(t, unknown, got.Unknown, c.String())
+		}
 	}
 }
 
