@@ -46,7 +46,7 @@ type fieldTable struct {
 	mask  uint64
 	count int // used places, removed ones too
 	live  int
-	looks atomic.Uint64 // of all keys
+	bits  atomic.Uint64 // of all keys
 	slots []atomic.Pointer[field]
 }
 
@@ -66,14 +66,14 @@ func (t *fieldTable) find(raw string, escaped bool) *field {
 			return nil // no filter can name it
 		}
 	}
-	if t.looks.Load()&look(key) == 0 {
+	if t.bits.Load()&keyBit(key) == 0 {
 		return nil
 	}
 	return t.get(key)
 }
 
-// look is a bit that a key has in common with few others.
-func look(key string) uint64 {
+// keyBit is a bit that a key has in common with few others.
+func keyBit(key string) uint64 {
 	if key == "" {
 		return 1
 	}
@@ -122,7 +122,7 @@ func (f *field) element(from *slots) *field {
 }
 
 func (t *fieldTable) put(f *field) {
-	t.looks.Store(t.looks.Load() | look(f.key))
+	t.bits.Store(t.bits.Load() | keyBit(f.key))
 	at := f.hash & t.mask
 	for t.slots[at].Load() != nil {
 		at = (at + 1) & t.mask
