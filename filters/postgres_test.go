@@ -51,6 +51,7 @@ func newServer(t *testing.T) *pgtest.DB {
 	}
 	db := pgtest.New(t)
 	db.Exec(asker)
+	db.Exec(judge)
 	return db
 }
 
