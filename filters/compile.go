@@ -10,69 +10,130 @@ import (
 // Compile reads a filter. The error, if there is one, is of type Errors and lists every
 // mistake; only a text that is not JSON or nested too deep hides the mistakes behind it.
 func Compile(src []byte) (*Filter, error) {
+	return compile(src, scope{root: true})
+}
+
+// CompileOld reads a filter on the old row, which is matched as the Doc it gets: the
+// same language without change conditions.
+func CompileOld(src []byte) (*Filter, error) {
+	return compile(src, scope{root: true, barred: ofOldRow})
+}
+
+func compile(src []byte, s scope) (*Filter, error) {
 	var c compiler
-	if len(src) > MaxText {
-		c.errs.add(TooLarge, nil, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
+	tree, ok := c.read(src, s)
+	if !ok {
 		return nil, c.errs
 	}
-	s := string(src)
-	if bad := checkSyntax(s, MaxDepth); bad.problem == tooDeep {
-		c.errs.add(TooLarge, nil, "", "the filter is nested more than %d levels deep", MaxDepth)
-		return nil, c.errs
-	} else if bad.problem != "" {
-		c.errs.add(BadJSON, nil, "", "the filter is not JSON: %s at byte %d", bad.problem, bad.offset)
-		return nil, c.errs
-	}
-	s = strings.Trim(s, " \t\r\n")
-	if s[0] != '{' {
-		c.errs.add(NotObject, nil, "{} matches every event", "a filter is a JSON object, not %s", describe(kindOf(s[0])))
-		return nil, c.errs
-	}
-	root := c.value(gjson.Result{Type: gjson.JSON, Raw: s}, nil)
-	if c.leaves > MaxLeaves {
-		c.errs.add(TooLarge, nil, "", "the filter has %d values; the limit is %d", c.leaves, MaxLeaves)
-	}
-	if len(c.errs) > 0 {
-		return nil, c.errs
-	}
-	canonical := root.appendText(nil)
+	warnings := tree.warnings()
+	tree.sort()
+	canonical := tree.appendText(nil)
 	if len(canonical) > MaxText {
-		c.errs.add(TooLarge, nil, "", "the filter has %d bytes with its numbers written out; the limit is %d", len(canonical), MaxText)
+		c.errs.add(TooLarge, nil, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(canonical), MaxText)
 		return nil, c.errs
 	}
-	return &Filter{root: root, text: string(canonical)}, nil
+	return &Filter{program: lower(&tree), text: string(canonical), warnings: warnings}, nil
 }
 
-func describe(k kind) string {
-	switch k {
-	case null:
-		return "null"
-	case array:
-		return "an array"
-	case text:
-		return "a string"
-	case number:
-		return "a number"
-	default:
-		return "a boolean"
-	}
-}
-
-// compiler builds nodes and collects mistakes. After a mistake it goes on with a node
-// that nobody will use, to find the next one.
+// compiler reads the text of a filter into a pattern and collects mistakes. After a
+// mistake it goes on, to find the next one, with a pattern that nobody will use.
 type compiler struct {
 	errs   Errors
 	leaves int
 }
 
-// value compiles one value; the syntax and the depth of its text have been checked.
-func (c *compiler) value(v gjson.Result, at *place) node {
+// scope says what may stand at a place of a filter.
+type scope struct {
+	root   bool     // neither key nor array above: whole rows are meant
+	barred string   // where change conditions may not stand at all, "" if they may
+	value  operator // not "": inside the operand of this operator, where values are plain
+	loose  bool     // a mistake has been reported already: operators may stand anywhere
+}
+
+// Where change conditions may not stand.
+const (
+	insideArray  = "inside an array"
+	insideBefore = "inside $before"
+	ofOldRow     = "in a filter on the old row"
+)
+
+// remedy says what to do about a change condition in a scope that is barred.
+func (s scope) remedy() string {
+	switch s.barred {
+	case insideArray:
+		return `compare the array as a whole: {"$changed": ["path.of.array"]}`
+	case insideBefore:
+		return "move it out of $before"
+	default:
+		return "move it to the filter on the new row"
+	}
+}
+
+// below is the scope under a plain key.
+func (s scope) below() scope {
+	s.root = false
+	return s
+}
+
+// read reads a whole filter. ok is false when there were mistakes.
+func (c *compiler) read(src []byte, s scope) (tree pattern, ok bool) {
+	if len(src) > MaxText {
+		c.errs.add(TooLarge, nil, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
+		return tree, false
+	}
+	whole := string(src)
+	if bad := checkSyntax(whole, MaxDepth); bad.problem == tooDeep {
+		c.errs.add(TooLarge, nil, "", "the filter is nested more than %d levels deep", MaxDepth)
+		return tree, false
+	} else if bad.problem != "" {
+		c.errs.add(BadJSON, nil, "", "the filter is not JSON: %s at byte %d", bad.problem, bad.offset)
+		return tree, false
+	}
+	whole = strings.Trim(whole, " \t\r\n")
+	if whole[0] != '{' {
+		c.errs.add(NotObject, nil, "{} matches every event", "a filter is a JSON object, not %s", describe(kindOf(whole[0])))
+		return tree, false
+	}
+	tree = c.pattern(gjson.Result{Type: gjson.JSON, Raw: whole}, nil, s)
+	if c.leaves > MaxLeaves {
+		c.errs.add(TooLarge, nil, "", "the filter has %d values; the limit is %d", c.leaves, MaxLeaves)
+	}
+	if tree.alternatives() > MaxAlternatives {
+		c.errs.add(TooLarge, nil, "an $in list counts once",
+			"the filter can match in more than %d ways once every $or is multiplied out", MaxAlternatives)
+	}
+	return tree, len(c.errs) == 0
+}
+
+// pattern reads what may stand where a value may; the syntax and the depth of its text
+// have been checked.
+func (c *compiler) pattern(v gjson.Result, at *place, s scope) pattern {
+	p := pattern{kind: kindOf(v.Raw[0])}
+	switch p.kind {
+	case object:
+		c.object(&p, v, at, s)
+	case array:
+		s.root = false
+		if s.barred == "" {
+			s.barred = insideArray
+		}
+		c.each(v, at, func(element gjson.Result, here *place) {
+			p.elements = append(p.elements, c.pattern(element, here, s))
+		})
+		if len(p.elements) == 0 {
+			c.leaves++
+		}
+	default:
+		p.scalar = c.scalar(v, at)
+	}
+	return p
+}
+
+// scalar reads a string, a number, a boolean or null.
+func (c *compiler) scalar(v gjson.Result, at *place) node {
+	c.leaves++
 	n := node{kind: kindOf(v.Raw[0])}
 	switch n.kind {
-	case object:
-		c.object(&n, v, at)
-	case array:
-		c.array(&n, v, at)
 	case number:
 		var ok bool
 		if n.number, ok = parseDecimal(v.Raw); !ok {
@@ -82,53 +143,172 @@ func (c *compiler) value(v gjson.Result, at *place) node {
 		n.text = c.text(v.Raw, at, "the string")
 	default: // null and booleans are nothing but their kind
 	}
-	if len(n.members) == 0 && len(n.elements) == 0 {
-		c.leaves++
+	return n
+}
+
+// literal reads the operand of $eq or $ne, whose arrays keep their order.
+func (c *compiler) literal(v gjson.Result, at *place, o operator) node {
+	n := node{kind: kindOf(v.Raw[0])}
+	switch n.kind {
+	case object:
+		empty := true
+		c.members(v, at, func(written string, _ bool, value gjson.Result, here *place) {
+			empty = false
+			key, operator := keyOf(written)
+			if operator {
+				c.operatorInValue(written, here, o)
+			}
+			n.members = append(n.members, member{key: key, value: c.literal(value, here, o)})
+		})
+		if empty {
+			c.leaves++
+		}
+		slices.SortFunc(n.members, func(a, b member) int { return strings.Compare(a.key, b.key) })
+	case array:
+		c.each(v, at, func(element gjson.Result, here *place) {
+			n.elements = append(n.elements, c.literal(element, here, o))
+		})
+		if len(n.elements) == 0 {
+			c.leaves++
+		}
+	default:
+		return c.scalar(v, at)
 	}
 	return n
 }
 
-func (c *compiler) object(n *node, v gjson.Result, at *place) {
-	seen := make(map[string]bool)
+// object reads an object: plain keys, operators, or both.
+func (c *compiler) object(p *pattern, v gjson.Result, at *place, s scope) {
+	plain, mixed := plainKey(v)
+	empty := true
+	c.members(v, at, func(written string, repeated bool, value gjson.Result, here *place) {
+		empty = false
+		key, isOperator := keyOf(written)
+		if !isOperator {
+			p.members = append(p.members, entry{key: key, value: c.pattern(value, here, s.below())})
+			return
+		}
+		name := operatorOf(written)
+		switch {
+		case name == "":
+			c.unknownOperator(written, here)
+		case s.value != "":
+			c.operatorInValue(written, here, s.value)
+		case !s.loose:
+			c.position(name, written, here, s)
+			if mixed && !s.root && !name.logic() && !name.ofEvent() {
+				c.errs.add(MixedObject, here, "remove one of them, or write "+quote("$"+written)+" for a key that is literally "+quote(written),
+					"%s is about one value and may not stand beside the key %s, which asks for an object", written, quote(plain))
+			}
+			if !repeated && slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == name }) {
+				c.errs.add(BadJSON, here, "", "%s is said twice in the same object, by two names", name)
+			}
+		}
+		if name == "" || s.value != "" {
+			c.skip(value, here)
+			return
+		}
+		p.ops = append(p.ops, c.operation(name, value, here, s))
+	})
+	if empty {
+		c.leaves++
+	}
+	slices.SortFunc(p.members, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(p.ops, func(a, b operation) int { return strings.Compare(string(a.name), string(b.name)) })
+}
+
+// plainKey returns the first key of an object that is no operator.
+func plainKey(v gjson.Result) (key string, found bool) {
+	v.ForEach(func(k, _ gjson.Result) bool {
+		key, _ = decodeString(k.Raw)
+		_, operator := keyOf(key)
+		found = !operator
+		return !found
+	})
+	return key, found
+}
+
+// position reports an operator that may not stand where it does.
+func (c *compiler) position(name operator, written string, at *place, s scope) {
+	change := name.ofEvent() || name == opFrom || name == opTo
+	switch {
+	case change && s.barred != "":
+		c.errs.add(BadPosition, at, s.remedy(), "%s is about a change and may not stand %s", written, s.barred)
+	case name.ofEvent() && !s.root:
+		c.errs.add(BadPosition, at, "move it to the top level of the filter", "%s is about the whole event and may not stand below a key", written)
+	case s.root && !name.ofEvent() && !name.logic():
+		c.errs.add(BadPosition, at, `write it below a column: {"column": {"`+written+`": …}}`,
+			"%s is about one value and may not stand at the top level, where the whole row is meant", written)
+	}
+}
+
+// members calls visit with each member of an object. It reports what is wrong with the
+// keys as such.
+func (c *compiler) members(v gjson.Result, at *place, visit func(written string, repeated bool, value gjson.Result, here *place)) {
+	var seen keySet
 	v.ForEach(func(key, value gjson.Result) bool {
 		written := c.text(key.Raw, at, "a key")
 		here := &place{parent: at, key: written}
 		if len(written) > MaxKey {
 			c.errs.add(TooLarge, at, "", "the key %s has %d bytes; the limit is %d", quote(written), len(written), MaxKey)
 		}
-		if seen[written] {
+		repeated := !seen.add(written)
+		if repeated {
 			c.errs.add(BadJSON, here, "", "the key %s is written more than once in the same object", quote(written))
 		}
-		seen[written] = true
-		name := c.name(written, here)
-		n.members = append(n.members, member{key: name, value: c.value(value, here)})
+		visit(written, repeated, value, here)
 		return true
 	})
-	slices.SortFunc(n.members, func(a, b member) int { return strings.Compare(a.key, b.key) })
 }
 
-func (c *compiler) array(n *node, v gjson.Result, at *place) {
+// keySet is a set of keys, which are few as a rule.
+type keySet struct {
+	few  [8]string
+	n    int
+	many map[string]bool
+}
+
+// add reports whether key is new.
+func (s *keySet) add(key string) bool {
+	if slices.Contains(s.few[:s.n], key) || s.many[key] {
+		return false
+	}
+	if s.n < len(s.few) {
+		s.few[s.n] = key
+		s.n++
+		return true
+	}
+	if s.many == nil {
+		s.many = make(map[string]bool)
+	}
+	s.many[key] = true
+	return true
+}
+
+// each calls visit with each element of an array.
+func (c *compiler) each(v gjson.Result, at *place, visit func(element gjson.Result, here *place)) {
 	index := 0
-	v.ForEach(func(_, value gjson.Result) bool {
-		n.elements = append(n.elements, c.value(value, &place{parent: at, index: index, array: true}))
+	v.ForEach(func(_, element gjson.Result) bool {
+		visit(element, &place{parent: at, index: index, array: true})
 		index++
 		return true
 	})
-	if len(c.errs) == 0 {
-		n.sortElements()
-	}
 }
 
-// name returns the literal key that a key of a filter stands for.
-func (c *compiler) name(written string, at *place) string {
+// skip reads a value for the mistakes in it, where one about it has been reported.
+func (c *compiler) skip(v gjson.Result, at *place) { c.pattern(v, at, scope{loose: true}) }
+
+// keyOf returns the literal key that a key of a filter stands for, and whether it is an
+// operator instead: it begins with a single dollar sign.
+func keyOf(written string) (key string, operator bool) {
 	rest, dollar := strings.CutPrefix(written, "$")
-	if dollar && !strings.HasPrefix(rest, "$") {
-		c.errs.add(UnknownOperator, at, "for a key that is literally "+quote(written)+" write "+quote("$"+written), "%s is not an operator", quote(written))
+	switch {
+	case !dollar:
+		return written, false
+	case strings.HasPrefix(rest, "$"):
+		return rest, false
 	}
-	if dollar {
-		return rest
-	}
-	return written
+	return written, true
 }
 
 // text decodes a string or key and reports one that jsonb cannot hold.

@@ -14,13 +14,20 @@ const (
 	// NotObject means that the filter is JSON, but an array or a scalar. Postgres
 	// would store it, and it would never match.
 	NotObject Code = "not_object"
-	// UnknownOperator means a key that begins with a single dollar sign and names no
+	// UnknownOperator means a key that begins with a single dollar sign and is no
 	// operator.
 	UnknownOperator Code = "unknown_operator"
+	// MixedObject means an operator about one value beside a plain key, which asks for
+	// an object.
+	MixedObject Code = "mixed_object"
+	// BadOperand means that an operator cannot take the value it is given.
+	BadOperand Code = "bad_operand"
+	// BadPosition means an operator where it may not stand, such as $op below a key.
+	BadPosition Code = "bad_position"
 	// TooLarge means that a limit of this package is exceeded.
 	TooLarge Code = "too_large"
 	// BadJSON means text that is not JSON, that jsonb cannot hold, or that says the
-	// same key twice in one object.
+	// same key or operator twice in one object.
 	BadJSON Code = "bad_json"
 )
 

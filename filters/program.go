@@ -7,6 +7,16 @@ type program struct {
 	root cond
 	data []path // the values of the row that conditions read, each once
 	old  []path // the same of the row before the change
+
+	// In the paths of data and old a segment is the key of an object. Where these say
+	// so, it also leads into an array when it is an index there (0, 1, ...), as in the
+	// paths of $changed. They may be shorter than data and old.
+	dataIndexes, oldIndexes []bool
+
+	// Made by prepare:
+	dataPlan, oldPlan plan
+	beside            bool // there is a condChangedBeside
+	only              kind // of the whole, for any condition to hold; invalid: of any kind
 }
 
 // path leads from a row, or from an element of an array, to a value: a key for each
@@ -69,7 +79,6 @@ const (
 // elements is what an array must hold: each scalar, and for each program an element
 // that it holds of. An empty one asks for an array and nothing more.
 type elements struct {
-	scalars []node // without repeats, by kind and then by value
-	first   [kinds + 1]uint16
+	scalars []node    // without repeats, in the order of compareElements
 	filters []program // over an element: its paths begin at the element itself
 }

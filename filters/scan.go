@@ -20,6 +20,21 @@ func (r *reading) scan(root *field, s string) bool {
 	return !r.nonASCII || utf8.ValidString(s)
 }
 
+// scanOver reads the text of a JSON object over what the last scan found: of a key that
+// both have, the value here counts.
+func (r *reading) scanOver(root *field, s string) bool {
+	i := skipSpace(s, 0)
+	if i >= len(s) || s[i] != '{' {
+		return false
+	}
+	if kids := root.kids.Load(); kids != nil {
+		i = r.readObject(s, i, kids, 1)
+	} else {
+		i = r.skip(s, i, 0)
+	}
+	return i >= 0 && skipSpace(s, i) == len(s) && (!r.nonASCII || utf8.ValidString(s))
+}
+
 // read reads the value of f that begins at i and returns where it ends, -1 for a text
 // that is not JSON.
 func (r *reading) read(s string, i int, f *field, depth int) int {
