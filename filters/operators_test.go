@@ -2,6 +2,7 @@ package filters_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -92,23 +93,21 @@ func (tr trial) event() filters.Event {
 // when the row as it is has a column that was not there before, which cannot be said so.
 func (e happening) partial(g *generator, tr trial, slow slowEvent) (event filters.Event, ok bool) {
 	now, was := slow.data.columns, slow.before.columns
-	columns := slices.Clone(tr.unsent)
-	for key := range now {
-		columns = append(columns, key)
-	}
-	for _, key := range columns {
-		if _, told := was[key]; !told && !slices.Contains(tr.unsentOld, key) {
+	for _, key := range slices.Concat(tr.unsent, slices.Collect(maps.Keys(now))) {
+		if _, there := was[key]; !there && !slices.Contains(tr.unsentOld, key) {
 			return event, false
 		}
 	}
-	var changed members
-	for _, p := range e.before {
-		value, there := now[p.key]
-		same := there && !slices.Contains(tr.unsent, p.key) && slowSame(value, was[p.key])
-		if !slices.Contains(tr.unsentOld, p.key) && (!same || g.chance(10)) || g.chance(5) && slices.Contains(tr.unsentOld, p.key) {
-			changed = append(changed, p)
+	told := make(map[string]bool)
+	for _, key := range slices.Sorted(maps.Keys(was)) {
+		value, there := now[key]
+		same := there && !slices.Contains(tr.unsent, key) && slowSame(value, was[key])
+		told[key] = !same || g.chance(10)
+		if slices.Contains(tr.unsentOld, key) {
+			told[key] = g.chance(10) // what stands there means nothing
 		}
 	}
+	changed := slices.DeleteFunc(slices.Clone(e.before), func(p pair) bool { return !told[p.key] })
 	event = tr.event()
 	event.Partial = true
 	event.Before = filters.NewDoc([]byte(write(changed, g.Uint64(), false)), tr.unsentOld)
