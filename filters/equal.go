@@ -87,17 +87,18 @@ func (m *match) nothingBefore() (v Verdict, decided bool) {
 }
 
 func (m *match) differs(p changed) Verdict {
-	before, told := m.old.value(p.old)
-	if !told {
-		return Unknown
-	}
 	after, sent := m.data.value(p.data)
+	keys, e := m.data.paths[p.data], &m.event
+	if !sent && e.Op == OpUpdate && !m.old.unknown && !slices.Contains(e.Before.unavailable, keys[0]) {
+		return No // the WAL leaves out what did not change
+	}
+	before, told := m.old.value(p.old)
 	switch {
+	case !told:
+		return Unknown
 	case sent:
 		return verdictOf(!m.equal(before, after))
-	case m.event.Op == OpUpdate: // the WAL leaves out what did not change
-		return No
-	case len(m.data.paths[p.data]) == 1: // a column was not there before, and is now
+	case e.Op != OpUpdate && len(keys) == 1: // a column was not there before, and is now
 		return Yes
 	default:
 		return Unknown
@@ -237,7 +238,7 @@ func (m *match) changedBeside(beside []path) Verdict {
 	for len(after) > 0 || len(before) > 0 {
 		var key, v, w string
 		key, v, w, after, before = pairUp(after, before)
-		if w == "" && e.Partial && e.Op == OpUpdate || slices.Contains(e.Data.unavailable, key) || slices.Contains(e.Before.unavailable, key) {
+		if w == "" && e.Partial || slices.Contains(e.Data.unavailable, key) || slices.Contains(e.Before.unavailable, key) {
 			continue // it is as it was, or it is not known
 		}
 		if whole, below := under(beside, key); !whole && !m.equalBeside(v, w, below) {

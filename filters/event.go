@@ -52,3 +52,14 @@ type Event struct {
 	Before  Doc
 	Partial bool
 }
+
+// settle leaves out what the operation does not have.
+func (e *Event) settle() {
+	switch e.Op {
+	case OpTruncate:
+		e.Data, e.Before = Doc{}, Doc{}
+	case OpInsert, OpRead, OpDelete:
+		e.Before, e.Partial = Doc{}, false
+	case OpUnknown, OpUpdate:
+	}
+}

@@ -10,13 +10,32 @@ import (
 // a tree; its root is the whole value. A scan may run while fields are added and taken
 // away: it sees some of the changes, and whoever uses the values knows which slots count.
 type field struct {
-	key   string
-	hash  uint64
-	slot  int32 // of its value; each field has its own
-	many  bool  // below the elements of an array: has any number of values
-	kids  atomic.Pointer[fieldTable]
-	elem  atomic.Pointer[field] // the elements, if the value is an array
-	users int                   // of the slot or of a field below; for the owner of the tree
+	key  string
+	hash uint64
+	slot int32 // of its value; each field has its own
+	many bool  // below the elements of an array: has any number of values
+	kids atomic.Pointer[fieldTable]
+	elem atomic.Pointer[field] // the elements, if the value is an array
+
+	// For the owner of the tree:
+	above *field
+	users int // of the slot or of a field below
+}
+
+// slots gives fields their slots.
+type slots struct {
+	made int32
+	free []int32
+}
+
+func (s *slots) take() int32 {
+	if n := len(s.free); n > 0 {
+		slot := s.free[n-1]
+		s.free = s.free[:n-1]
+		return slot
+	}
+	s.made++
+	return s.made - 1
 }
 
 // hashSeed makes hashes that no sender of filters or documents can foresee.
@@ -27,6 +46,7 @@ var hashSeed = maphash.MakeSeed() //nolint:gochecknoglobals // one for the proce
 type fieldTable struct {
 	mask  uint64
 	count int // used places, removed ones too
+	live  int
 	slots []atomic.Pointer[field]
 }
 
@@ -63,7 +83,7 @@ func (t *fieldTable) get(key string) *field {
 }
 
 // kid returns the field below f, made with a slot of its own when there is none.
-func (f *field) kid(key string, slots *int32) *field {
+func (f *field) kid(key string, from *slots) *field {
 	t := f.kids.Load()
 	if t == nil {
 		t = newFieldTable(4)
@@ -75,18 +95,16 @@ func (f *field) kid(key string, slots *int32) *field {
 		t = t.rebuilt()
 		f.kids.Store(t)
 	}
-	made := &field{key: key, hash: maphash.String(hashSeed, key), slot: *slots, many: f.many}
-	*slots++
+	made := &field{key: key, hash: maphash.String(hashSeed, key), slot: from.take(), many: f.many, above: f}
 	t.put(made)
 	return made
 }
 
 // element returns the field of the elements of f.
-func (f *field) element(slots *int32) *field {
+func (f *field) element(from *slots) *field {
 	e := f.elem.Load()
 	if e == nil {
-		e = &field{slot: *slots, many: true}
-		*slots++
+		e = &field{slot: from.take(), many: true, above: f}
 		f.elem.Store(e)
 	}
 	return e
@@ -99,18 +117,13 @@ func (t *fieldTable) put(f *field) {
 	}
 	t.slots[at].Store(f)
 	t.count++
+	t.live++
 }
 
 // rebuilt returns a table with the fields of t and room for as many more.
 func (t *fieldTable) rebuilt() *fieldTable {
-	live := 0
-	for i := range t.slots {
-		if f := t.slots[i].Load(); f != nil && f != removed {
-			live++
-		}
-	}
 	size := 4
-	for size < 4*(live+1) {
+	for size < 4*(t.live+1) {
 		size *= 2
 	}
 	next := newFieldTable(size)
@@ -122,15 +135,36 @@ func (t *fieldTable) rebuilt() *fieldTable {
 	return next
 }
 
-// remove takes the field away.
-func (t *fieldTable) remove(f *field) {
+// remove takes the field away and reports whether others are left.
+func (t *fieldTable) remove(f *field) (left bool) {
 	for at := f.hash & t.mask; ; at = (at + 1) & t.mask {
-		switch t.slots[at].Load() {
-		case f:
+		if t.slots[at].Load() == f {
 			t.slots[at].Store(removed)
-			return
-		case nil:
-			return
+			t.live--
+			return t.live > 0
 		}
 	}
+}
+
+// retain counts one more user of the field and of those above.
+func (f *field) retain() {
+	for ; f != nil; f = f.above {
+		f.users++
+	}
+}
+
+// release counts one user less, and takes away the fields that nobody uses.
+func (f *field) release(to *slots) {
+	for ; f.above != nil; f = f.above {
+		if f.users--; f.users > 0 {
+			continue
+		}
+		if f.above.elem.Load() == f {
+			f.above.elem.Store(nil)
+		} else if kids := f.above.kids.Load(); !kids.remove(f) {
+			f.above.kids.Store(nil)
+		}
+		to.free = append(to.free, f.slot)
+	}
+	f.users--
 }

@@ -121,6 +121,7 @@ type row struct {
 // begin reads the rows for the program. It reports whether there is a row to match.
 func (m *match) begin(e *Event, p *program) bool {
 	m.event, m.depth = *e, 0
+	m.event.settle()
 	m.left = workFloor + workFactor*(len(e.Data.json)+len(e.Before.json))
 	if m.data.reading == nil {
 		m.data.reading, m.old.reading = new(reading), new(reading)
@@ -130,7 +131,7 @@ func (m *match) begin(e *Event, p *program) bool {
 	if !readRow(r, p.dataPlan.root, e) {
 		return false
 	}
-	m.data = row{reading: r, slots: p.dataPlan.slots, rest: p.dataPlan.rest, paths: p.data, unsent: e.Data.unavailable}
+	m.data = row{reading: r, slots: p.dataPlan.slots, rest: p.dataPlan.rest, paths: p.data, unsent: m.event.Data.unavailable}
 	m.old = row{reading: m.old.reading, slots: p.oldPlan.slots, rest: p.oldPlan.rest, paths: p.old}
 	if len(p.old) > 0 || p.beside {
 		m.old.reading.size(p.oldPlan.size)
@@ -148,7 +149,7 @@ func (m *match) end() {
 // readRow reads the row as it is, of which a truncate has none.
 func readRow(r *reading, root *field, e *Event) bool {
 	s := e.Data.json
-	if e.Op == OpTruncate && s == "" {
+	if e.Op == OpTruncate {
 		s = "{}"
 	}
 	i := skipSpace(s, 0)

@@ -10,7 +10,7 @@ type plan struct {
 
 func newPlan(paths []path, indexes []bool) plan {
 	p := plan{root: &field{}, slots: make([]int32, len(paths))}
-	size := int32(1)
+	from := slots{made: 1}
 	for i := range paths {
 		f := p.root
 		keys, rest := scanned(paths[i], i < len(indexes) && indexes[i])
@@ -21,11 +21,11 @@ func newPlan(paths []path, indexes []bool) plan {
 			p.rest[i] = rest
 		}
 		for _, key := range keys {
-			f = f.kid(key, &size)
+			f = f.kid(key, &from)
 		}
 		p.slots[i] = f.slot
 	}
-	p.size = int(size)
+	p.size = int(from.made)
 	return p
 }
 

@@ -16,9 +16,35 @@ type found struct {
 	round    uint32
 	next     int32 // of a field that has many values: 1 + index into more, 0 for the last
 	from, to int32 // of taken, the values below this one
-	hashed   bool
-	hash     uint64
+	hashed   uint8 // whether sum is known: see hash
+	sum      uint64
 	raw      string
+}
+
+const (
+	notHashed = iota
+	isHashed
+	noHash
+)
+
+// hash makes sum the hash of the value. It is false for a value that no scalar of a filter
+// equals.
+func (v *found) hash() bool {
+	if v.hashed == notHashed {
+		v.hashed = noHash
+		if sum, ok := hashRaw(v.raw); ok {
+			v.hashed, v.sum = isHashed, sum
+		}
+	}
+	return v.hashed == isHashed
+}
+
+// after returns the next of several values, nil when there is none.
+func (r *reading) after(v *found) *found {
+	if v.next == 0 {
+		return nil
+	}
+	return &r.more[v.next-1]
 }
 
 // size makes room for the values of n slots.
@@ -63,6 +89,10 @@ func (r *reading) put(f *field, raw string, mark int) {
 		r.more = append(r.more, found{raw: raw, next: v.next})
 		v.next = int32(len(r.more)) //nolint:gosec // a document has fewer values
 		return
+	}
+	if f.many {
+		r.taken = append(r.taken, f.slot)
+		mark = len(r.taken) - 1
 	}
 	*v = found{round: r.round, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))} //nolint:gosec // as above
 }

@@ -1,0 +1,251 @@
+package filters
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// shape is what many filters have in common: the places they look at, without the values
+// they look for. A row is looked up once for each shape.
+type shape struct {
+	id      uint32
+	born    uint64 // stamp of the index; a match that began before does not use it
+	key     string
+	probes  []probe
+	present []int32 // slots that must have a value
+	ranged  int32   // slot of the range, -1 for none
+	order   kind    // of the range
+	anchors []int32 // slots that must have a value, those of probes and range too
+	fields  []*field
+	refs    int
+}
+
+// probe is a place whose value is part of what a shape looks for.
+type probe struct {
+	slot   int32
+	prefix int32 // so many bytes of a string; 0 for the whole value
+	many   bool  // any of the values; the first probe of a shape at most
+}
+
+// wanted is what a filter wants at a probe.
+type wanted struct {
+	probe
+	field *field
+	with  *node
+}
+
+// mix spreads a hash over all bits, differently for each place.
+func mix(hash, place uint64) uint64 {
+	high, low := bits.Mul64(hash^0x9e3779b97f4a7c15, place*0xbf58476d1ce4e5b9+0x94d049bb133111eb)
+	return high ^ low
+}
+
+func (p probe) place() uint64 { return uint64(uint32(p.slot))<<16 | uint64(uint32(p.prefix)) } //nolint:gosec // not negative
+
+// presence is the hash of the mere fact that a slot has a value.
+func presence(slot int32) uint64 { return mix(uint64(slot), 1<<60) } //nolint:gosec // not negative
+
+// start is the hash of a shape before its values.
+func (s *shape) start() uint64 { return mix(uint64(s.id), 1<<61) }
+
+// finish makes the hash of a shape and its values from their sum.
+func finish(sum uint64) uint64 { return mix(sum, 1<<62) }
+
+// hashNode is the hash of a scalar of a filter, hashRaw of one of a document.
+func hashNode(n *node) uint64 {
+	switch n.kind {
+	case text:
+		return maphash.String(hashSeed, n.text)
+	case number:
+		return hashFigure(n.number.sign(), n.number.exp, n.number.digits, "")
+	default:
+		return uint64(n.kind)
+	}
+}
+
+// hashRaw returns false for a value that no scalar of a filter equals.
+func hashRaw(raw string) (hash uint64, ok bool) {
+	switch k := kindOf(raw[0]); k {
+	case text:
+		if strings.IndexByte(raw, '\\') < 0 {
+			return maphash.String(hashSeed, raw[1:len(raw)-1]), true
+		}
+		s, storable := decodeString(raw)
+		return maphash.String(hashSeed, s), storable
+	case number:
+		f := readFigure(raw)
+		return hashFigure(f.sign, f.exp, f.head, f.tail), true
+	case array, object:
+		return 0, false
+	default:
+		return uint64(k), true
+	}
+}
+
+// hashFigure hashes ±0.headtail × 10^exp, the same for every notation.
+func hashFigure(sign int, exp int64, head, tail string) uint64 {
+	tail = strings.TrimRight(tail, "0")
+	if tail == "" {
+		head = strings.TrimRight(head, "0")
+	}
+	if head == "" {
+		return uint64(number)
+	}
+	h := uint64(exp)*0x9e3779b97f4a7c15 + uint64(sign+2) //nolint:gosec // any bits will do
+	for i := range len(head) {
+		h = (h ^ uint64(head[i])) * 0x100000001b3
+	}
+	for i := range len(tail) {
+		h = (h ^ uint64(tail[i])) * 0x100000001b3
+	}
+	return h
+}
+
+// hashEncoded hashes the first of the encoded values and returns the others.
+func hashEncoded(values string) (hash uint64, rest string) {
+	k := kind(values[0])
+	values = values[1:]
+	switch k {
+	case text:
+		s, rest := cutText(values)
+		return maphash.String(hashSeed, s), rest
+	case number:
+		sign, values := cutVarint(values)
+		exp, values := cutVarint(values)
+		digits, rest := cutText(values)
+		return hashFigure(int(sign), exp, digits, ""), rest
+	default:
+		return uint64(k), values
+	}
+}
+
+// leaf is the hash of the i-th probe of a shape with its value, given the values from there
+// on.
+func (s *shape) leaf(i int, values string) (hash uint64, rest string) {
+	hash, rest = hashEncoded(values)
+	return mix(hash, s.probes[i].place()), rest
+}
+
+// hash is the hash of a shape and all its values.
+func (s *shape) hash(values string) uint64 {
+	sum, values := s.start(), values[4:]
+	for i := range s.probes {
+		var leaf uint64
+		leaf, values = s.leaf(i, values)
+		sum += leaf
+	}
+	return finish(sum)
+}
+
+// encode appends a scalar in a form that equalsRaw compares with a document's. A prefix is
+// a text.
+func (n *node) encode(b []byte) []byte {
+	b = append(b, byte(n.kind))
+	switch n.kind {
+	case text:
+		b = binary.AppendUvarint(b, uint64(len(n.text)))
+		b = append(b, n.text...)
+	case number:
+		d := n.number
+		b = binary.AppendVarint(b, int64(d.sign()))
+		b = binary.AppendVarint(b, d.exp)
+		b = binary.AppendUvarint(b, uint64(len(d.digits)))
+		b = append(b, d.digits...)
+	}
+	return b
+}
+
+// equalsRaw compares the first of the encoded values with the value raw of a document, and
+// returns the others.
+func equalsRaw(values, raw string, prefix bool) (rest string, equal bool) {
+	k := kind(values[0])
+	values = values[1:]
+	same := raw != "" && kindOf(raw[0]) == k
+	switch k {
+	case text:
+		s, rest := cutText(values)
+		switch {
+		case !same:
+			return rest, false
+		case prefix:
+			return rest, hasPart(condPrefix, raw, s)
+		default:
+			return rest, equalString(raw, s)
+		}
+	case number:
+		sign, values := cutVarint(values)
+		exp, values := cutVarint(values)
+		digits, rest := cutText(values)
+		return rest, same && readFigure(raw).compare(decimal{negative: sign < 0, exp: exp, digits: digits}) == 0
+	default:
+		return values, same
+	}
+}
+
+func cutText(s string) (value, rest string) {
+	length, shift := uint64(0), 0
+	for i := 0; ; i++ {
+		length |= uint64(s[i]&0x7f) << shift
+		if shift += 7; s[i] < 0x80 {
+			s = s[i+1:]
+			return s[:length], s[length:]
+		}
+	}
+}
+
+func cutVarint(s string) (value int64, rest string) {
+	u, shift := uint64(0), 0
+	for i := 0; ; i++ {
+		u |= uint64(s[i]&0x7f) << shift
+		if shift += 7; s[i] < 0x80 {
+			return int64(u>>1) ^ -int64(u&1), s[i+1:] //nolint:gosec // zigzag
+		}
+	}
+}
+
+// encodeValues returns the values of a route: the shape, then a value for each probe.
+func encodeValues(s *shape, list []wanted) string {
+	var room [64]byte
+	b := binary.LittleEndian.AppendUint32(room[:0], s.id)
+	for i := range list {
+		b = list[i].with.encode(b)
+	}
+	return string(b)
+}
+
+// appendShapeKey appends the name of a shape, which says what it looks at.
+func appendShapeKey(b []byte, probes []wanted, present []*field, ranged *field, order kind) []byte {
+	for _, p := range probes {
+		b = binary.AppendUvarint(b, uint64(p.slot)+1) //nolint:gosec // not negative
+		b = binary.AppendUvarint(b, uint64(p.prefix)) //nolint:gosec // not negative
+	}
+	b = append(b, 0)
+	for _, f := range present {
+		b = binary.AppendUvarint(b, uint64(f.slot)+1) //nolint:gosec // not negative
+	}
+	b = append(b, 0, byte(order))
+	if ranged != nil {
+		b = binary.AppendUvarint(b, uint64(ranged.slot)) //nolint:gosec // not negative
+	}
+	return b
+}
+
+// sortWanted brings probes into the order of a shape.
+func sortWanted(list []wanted) {
+	slices.SortFunc(list, func(a, b wanted) int {
+		switch {
+		case a.many != b.many:
+			if a.many {
+				return -1
+			}
+			return 1
+		case a.slot != b.slot:
+			return int(a.slot) - int(b.slot)
+		default:
+			return int(a.prefix) - int(b.prefix)
+		}
+	})
+}
