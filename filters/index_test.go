@@ -419,10 +419,14 @@ func TestASubscriptionIsFoundOnceHoweverManyOwnersItHas(t *testing.T) {
 		x.Match(&m, "t", owner, &e)
 		require.ElementsMatch(t, want, m.Yes, owner)
 	}
-	require.False(t, x.Remove(filters.Key{Type: "t"}, f, 1))
+	require.False(t, x.Remove(filters.Key{Type: "t"}, compile(t, `{"a":2}`), 1))
+	require.False(t, x.Remove(filters.Key{Type: "u"}, f, 1))
+	require.False(t, x.Remove(filters.Key{Type: "t"}, f, 4))
+	require.Equal(t, 3, x.Len())
 	require.True(t, x.Remove(filters.Key{Type: "t", Owners: []string{"u:1", "t:1"}}, f, 1))
 	require.Equal(t, 2, x.Len())
 	var m filters.Matches[int]
 	x.Match(&m, "t", "t:1", &e)
 	require.Empty(t, m.Yes)
+	require.True(t, x.Remove(filters.Key{Type: "t"}, compile(t, `{"a":1.0}`), 3), "an equal filter is the same filter")
 }

@@ -76,7 +76,6 @@ func (e happening) trial(seed uint64) trial {
 
 // slow reads the rows of a trial.
 func (tr trial) slow(t testing.TB) slowEvent {
-	t.Helper()
 	row := func(text string, unsent []string) slowRow {
 		return slowRow{columns: slowDecode(t, []byte(text)).(map[string]any), unsent: unsent}
 	}
@@ -158,7 +157,6 @@ func TestRandomOperatorsDecideAsTheirSQLDoes(t *testing.T) {
 		}
 	}
 	require.Greater(t, seen["partial"], total/10)
-	require.Greater(t, seen["never matches"], total/3_000)
 }
 
 func allOperators() []string {
@@ -173,13 +171,14 @@ func checkQuestion(t *testing.T, g *generator, q question, answers []filters.Ver
 	require.Equal(t, f.Keys(), again.Keys(), q.filter)
 	require.Equal(t, f.NeedsOld(), again.NeedsOld(), q.filter)
 	never := slices.ContainsFunc(f.Warnings(), func(w filters.Warning) bool { return w.Code == filters.NeverMatches })
+	decoded := slowDecode(t, []byte(q.filter))
 	for i, want := range answers {
 		tr := q.trials[i]
 		for _, name := range q.operators {
 			seen[name+" "+want.String()]++
 		}
 		slow := tr.slow(t)
-		require.Equal(t, want, slowFilter(t, slow, []byte(q.filter)), "the slow matcher: %s\n%s", q.filter, tr)
+		require.Equal(t, want, slow.answer(decoded), "the slow matcher: %s\n%s", q.filter, tr)
 		event := tr.event()
 		require.Equal(t, want, f.MatchEvent(&event), "%s\n%s", q.filter, tr)
 		require.Equal(t, want, again.MatchEvent(&event), "%s\n%s", f, tr)
@@ -191,14 +190,21 @@ func checkQuestion(t *testing.T, g *generator, q question, answers []filters.Ver
 			require.Equal(t, want, f.MatchEvent(&part), "partial: %s\n%s", q.filter, tr)
 			seen["partial"]++
 		}
+		bare := event
+		bare.Before = filters.Doc{}
+		if got := f.MatchEvent(&bare); !f.NeedsOld() || got != unknown {
+			require.Equal(t, want, got, "without the row before: %s\n%s", q.filter, tr)
+		}
+		bare.Op = filters.OpUnknown
+		if got := f.MatchEvent(&bare); tr.op != "truncate" && got != unknown {
+			require.Equal(t, want, got, "without the operation: %s\n%s", q.filter, tr)
+		}
 		if !f.NeedsOld() {
-			event.Before = filters.Doc{}
-			require.Equal(t, want, f.MatchEvent(&event), "without the row before: %s\n%s", q.filter, tr)
 			if q.operators[0] == "plain" && tr.op != "truncate" {
 				require.Equal(t, want, f.MatchDoc(event.Data), "as a document: %s\n%s", q.filter, tr)
 			}
 		}
-		if !strings.Contains(f.String(), `"outside"`) {
+		if i%3 == 0 && !strings.Contains(f.String(), `"outside"`) {
 			rest := q.events[i].only(f.Keys()).trial(g.Uint64())
 			event := rest.event()
 			require.Equal(t, want, f.MatchEvent(&event), "only with the columns %q: %s\n%s", f.Keys(), q.filter, tr)

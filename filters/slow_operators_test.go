@@ -20,6 +20,7 @@ import (
 type slowRow struct {
 	columns map[string]any
 	unsent  []string
+	unknown bool // nothing is known of it
 }
 
 // slowEvent is how a row changed; op is "" when it is not known.
@@ -28,10 +29,14 @@ type slowEvent struct {
 	data, before slowRow
 }
 
-// slowFilter answers a filter for an event. Of an insert there is no row before, of a
-// truncate no row at all, and what a delete tells is the row before.
+// slowFilter answers a filter for an event.
 func slowFilter(t testing.TB, e slowEvent, filter []byte) filters.Verdict {
-	t.Helper()
+	return e.answer(slowDecode(t, filter))
+}
+
+// answer answers a filter that has been decoded. Of an insert there is no row before, of a
+// truncate no row at all, and what a delete tells is the row before.
+func (e slowEvent) answer(filter any) filters.Verdict {
 	switch e.op {
 	case "insert", "read":
 		e.before = slowRow{}
@@ -39,8 +44,10 @@ func slowFilter(t testing.TB, e slowEvent, filter []byte) filters.Verdict {
 		e.before = e.data
 	case "truncate":
 		e.data, e.before = slowRow{}, slowRow{}
+	case "":
+		e.before = slowRow{unknown: true}
 	}
-	return e.holds(slowDecode(t, filter), e.data.spot(), e.before.spot())
+	return e.holds(filter, e.data.spot(), e.before.spot())
 }
 
 // slowSpot is a place in a row and what is known of the value there.
@@ -68,6 +75,8 @@ func (r *slowRow) spot() slowSpot {
 
 func (s slowSpot) child(key string) slowSpot {
 	switch {
+	case s.row != nil && s.row.unknown:
+		return slowSpot{state: isBelow}
 	case s.row != nil && slices.Contains(s.row.unsent, key):
 		return slowSpot{state: isUnsent}
 	case s.state == isUnsent || s.state == isBelow:
@@ -116,7 +125,7 @@ func (s slowSpot) contains(literal any) filters.Verdict {
 func not(v filters.Verdict) filters.Verdict { return filters.Yes - v }
 
 // holds answers what a filter says of a place. was is the same place in the row before.
-func (e *slowEvent) holds(f any, at, was slowSpot) filters.Verdict {
+func (e slowEvent) holds(f any, at, was slowSpot) filters.Verdict {
 	switch f := f.(type) {
 	case map[string]any:
 		answer := filters.Yes
@@ -197,7 +206,7 @@ func slowLiteral(v any) any {
 	return v
 }
 
-func (e *slowEvent) operator(name string, operand any, beside map[string]any, at, was slowSpot) filters.Verdict {
+func (e slowEvent) operator(name string, operand any, beside map[string]any, at, was slowSpot) filters.Verdict {
 	switch name {
 	case "$and", "$or":
 		answers := make([]filters.Verdict, 0, 8)
@@ -211,9 +220,6 @@ func (e *slowEvent) operator(name string, operand any, beside map[string]any, at
 	case "$not":
 		return not(e.holds(operand, at, was))
 	case "$op", "$changed", "$before", "$from", "$to":
-		if e.op == "" {
-			return filters.Unknown
-		}
 		return e.change(name, operand, beside, at, was)
 	case "$exists":
 		switch at.state {
@@ -230,18 +236,25 @@ func (e *slowEvent) operator(name string, operand any, beside map[string]any, at
 }
 
 // change answers the conditions on how the row changed.
-func (e *slowEvent) change(name string, operand any, beside map[string]any, at, was slowSpot) filters.Verdict {
+func (e slowEvent) change(name string, operand any, beside map[string]any, at, was slowSpot) filters.Verdict {
 	switch name {
 	case "$op":
+		if e.op == "" {
+			return filters.Unknown
+		}
 		if list, ok := operand.([]any); ok {
 			return verdict(slices.Contains(list, any(e.op)))
 		}
 		return verdict(operand == e.op)
 	case "$before":
-		if e.op != "update" && e.op != "delete" {
+		switch e.op {
+		case "":
+			return min(filters.Unknown, e.holds(operand, was, slowSpot{}))
+		case "update", "delete":
+			return e.holds(operand, was, slowSpot{})
+		default:
 			return filters.No
 		}
-		return e.holds(operand, was, slowSpot{})
 	case "$changed":
 		if object, ok := operand.(map[string]any); ok {
 			return e.changedOutside(object["outside"].([]any))
@@ -260,18 +273,23 @@ func (e *slowEvent) change(name string, operand any, beside map[string]any, at, 
 		if to, ok := beside["$to"]; ok {
 			answer = min(answer, at.contains(slowLiteral(to)))
 		}
-		if e.op == "delete" || e.op == "truncate" {
-			return filters.No
-		}
 		return answer
 	}
 }
 
-func (e *slowEvent) differs(at, was slowSpot) filters.Verdict {
+// differs answers whether a value changed. What an update does not tell is what it left as
+// it was, unless the row before is not told either.
+func (e slowEvent) differs(at, was slowSpot) filters.Verdict {
 	switch {
 	case e.op == "delete" || e.op == "truncate":
 		return filters.No
-	case at.state > isThere || was.state > isThere:
+	case e.op == "" || was.state > isThere:
+		return filters.Unknown
+	case e.op == "update" && at.state > isThere:
+		return filters.No
+	case at.state == isUnsent: // a column that was not there, and is
+		return filters.Yes
+	case at.state == isBelow:
 		return filters.Unknown
 	case at.state != was.state:
 		return filters.Yes
@@ -280,18 +298,27 @@ func (e *slowEvent) differs(at, was slowSpot) filters.Verdict {
 	}
 }
 
-func (e *slowEvent) changedOutside(paths []any) filters.Verdict {
-	if e.op == "delete" || e.op == "truncate" {
+func (e slowEvent) changedOutside(paths []any) filters.Verdict {
+	switch e.op {
+	case "delete", "truncate":
 		return filters.No
+	case "":
+		return filters.Unknown
+	}
+	uncovered := func(column string) bool {
+		return !slices.ContainsFunc(paths, func(p any) bool { return slices.Equal(slowPath(p.(string)), []string{column}) })
 	}
 	answer := filters.No
+	if slices.ContainsFunc(e.before.unsent, uncovered) {
+		answer = filters.Unknown
+	}
+	if e.op != "update" && slices.ContainsFunc(e.data.unsent, uncovered) {
+		answer = filters.Yes
+	}
 	now, was := maps.Clone(e.data.columns), maps.Clone(e.before.columns)
 	for _, column := range slices.Concat(e.data.unsent, e.before.unsent) {
 		delete(now, column)
 		delete(was, column)
-		if !slices.ContainsFunc(paths, func(p any) bool { return slices.Equal(slowPath(p.(string)), []string{column}) }) {
-			answer = filters.Unknown
-		}
 	}
 	if !slowSame(slowWithout(now, paths), slowWithout(was, paths)) {
 		return filters.Yes

@@ -24,7 +24,6 @@ import (
 //	n, o    jsonb, the row and the row before; columns that were not sent are left to
 //	un, uo  jsonb, lists of them
 func sqlTwin(t testing.TB, filter string) string {
-	t.Helper()
 	w := twinWriter{t: t}
 	was := twinSpot{value: "o", row: "uo"}
 	return w.value(slowDecode(t, []byte(filter)), twinSpot{value: "n", row: "un", was: &was})
@@ -38,16 +37,20 @@ type twinWriter struct {
 // twinSpot is a place in a row: an expression that is NULL where nothing is.
 type twinSpot struct {
 	value  string
-	row    string    // of the row itself: the list of its columns that were not sent
-	unsent string    // a condition, "" where everything was sent
-	column bool      // a column, not something in it
+	row    string // of the row itself: the list of its columns that were not sent
+	unsent string // a condition, "" where everything was sent
+	column bool   // a column, not something in it
+	path   []string
 	was    *twinSpot // the same place in the row before, where that may be asked for
 }
 
 func (s twinSpot) child(key string) twinSpot {
-	c := twinSpot{value: fmt.Sprintf("(%s->%s)", s.value, sqlText(key)), unsent: s.unsent, column: s.row != ""}
+	c := twinSpot{value: fmt.Sprintf("(%s->%s)", s.value, sqlText(key)), unsent: s.unsent, column: s.row != "", path: append(slices.Clip(s.path), key)}
 	if c.column {
 		c.unsent = fmt.Sprintf("%s ? %s", s.row, sqlText(key))
+		if s.row == "uo" {
+			c.unsent = fmt.Sprintf("(%s or op is null)", c.unsent)
+		}
 	}
 	if s.was != nil {
 		was := s.was.child(key)
@@ -152,8 +155,7 @@ func (w *twinWriter) operator(name string, operand any, beside map[string]any, a
 		}
 		return "(op in (" + sqlList(list, func(v any) string { return sqlText(v.(string)) }) + "))"
 	case "$before":
-		was := *at.was
-		return fmt.Sprintf("case when op in ('update','delete') then %s when op is not null then false end", w.value(operand, was))
+		return fmt.Sprintf("case when op is null then (null and %[1]s) when op in ('update','delete') then %[1]s else false end", w.value(operand, *at.was))
 	case "$changed":
 		return w.changed(operand)
 	case "$from", "$to":
@@ -162,6 +164,9 @@ func (w *twinWriter) operator(name string, operand any, beside map[string]any, a
 		there := at.is("VALUE is not null")
 		if at.column {
 			there = fmt.Sprintf("(%s or %s is not null)", at.unsent, at.value)
+		}
+		if at.column && at.was == nil { // the row before: all of it may be unknown
+			there = fmt.Sprintf("case when op is not null then %s end", there)
 		}
 		if operand == true {
 			return there
@@ -199,18 +204,28 @@ func (w *twinWriter) leaf(name string, operand any, at twinSpot) string {
 	}
 }
 
-// changeCases is NULL when the op is not known and false where nothing can have changed.
-const changeCases = "case when op in ('delete','truncate') then false when op is not null then %s end"
+// noChange is false where nothing can have changed.
+const noChange = "case when op in ('delete','truncate') then false else %s end"
+
+// differs is the condition that a value is not what it was: whether a column was sent
+// decides before its value does.
+func differs(column []string, now, was string, whole bool) string {
+	atInsert := "null"
+	if whole {
+		atInsert = "true"
+	}
+	return fmt.Sprintf("case when op is null or uo ? %[1]s then null when un ? %[1]s then case op when 'update' then false else %[2]s end else %[3]s is distinct from %[4]s end",
+		sqlText(column[0]), atInsert, now, was)
+}
 
 func (w *twinWriter) changed(operand any) string {
 	var parts []string
 	if list, ok := operand.([]any); ok {
 		for _, path := range list {
 			segments := slowPath(path.(string))
-			column := sqlText(segments[0])
-			parts = append(parts, unlessUnsent(fmt.Sprintf("walk(n,%[1]s) is distinct from walk(o,%[1]s)", sqlPath(segments)), "un ? "+column, "uo ? "+column))
+			parts = append(parts, differs(segments, "walk(n,"+sqlPath(segments)+")", "walk(o,"+sqlPath(segments)+")", len(segments) == 1))
 		}
-		return fmt.Sprintf(changeCases, "("+strings.Join(parts, " or ")+")")
+		return fmt.Sprintf(noChange, "("+strings.Join(parts, " or ")+")")
 	}
 	now, was := "n - columns(un||uo)", "o - columns(un||uo)"
 	covered := []string{}
@@ -221,18 +236,20 @@ func (w *twinWriter) changed(operand any) string {
 			covered = append(covered, segments[0])
 		}
 	}
-	return fmt.Sprintf(changeCases, fmt.Sprintf("case when (%s) is distinct from (%s) then true when not columns(un||uo) <@ %s then null else false end", now, was, sqlPath(covered)))
+	return fmt.Sprintf(noChange, fmt.Sprintf(`case when op is null then null when (%[1]s) is distinct from (%[2]s) then true
+		when op in ('insert','read') and not columns(un) <@ %[3]s then true
+		when not columns(uo) <@ %[3]s then null else false end`, now, was, sqlPath(covered)))
 }
 
 func (w *twinWriter) moved(beside map[string]any, at twinSpot) string {
-	parts := []string{unlessUnsent(fmt.Sprintf("%s is distinct from %s", at.value, at.was.value), at.unsent, at.was.unsent)}
+	parts := []string{differs(at.path, at.value, at.was.value, len(at.path) == 1)}
 	if from, ok := beside["$from"]; ok {
 		parts = append(parts, w.value(from, *at.was))
 	}
 	if to, ok := beside["$to"]; ok {
 		parts = append(parts, w.value(to, at))
 	}
-	return fmt.Sprintf(changeCases, "("+strings.Join(parts, " and ")+")")
+	return fmt.Sprintf(noChange, "("+strings.Join(parts, " and ")+")")
 }
 
 // jsonb writes a literal of a filter, whose keys may have doubled dollars.
@@ -349,7 +366,6 @@ func askTwins(t *testing.T, db *pgtest.DB, conditions []string, trials []trial) 
 }
 
 func jsonList(t testing.TB, list []string) string {
-	t.Helper()
 	if len(list) == 0 {
 		return "[]"
 	}
