@@ -29,6 +29,8 @@ type generator struct {
 	*rand.Rand
 	duplicates bool // repeat keys now and then
 	refused    bool // use values that jsonb refuses now and then
+
+	known []any // scalars of the filter that is asked, to be used now and then
 }
 
 var (
@@ -86,6 +88,14 @@ func (g *generator) key() string {
 func (g *generator) scalar() any {
 	if g.refused && g.chance(4) {
 		return pick(g, someRefused)
+	}
+	if len(g.known) > 0 && g.chance(50) {
+		switch v := pick(g, g.known).(type) {
+		case decimalText:
+			return g.nearNumber(v)
+		case string:
+			return g.nearString(v)
+		}
 	}
 	switch g.IntN(8) {
 	case 0:

@@ -13,7 +13,8 @@ import (
 var (
 	update = flag.Bool("update", false, "rewrite the results in testdata/*.txtar")
 	seed   = flag.Uint64("seed", 1, "first seed of the comparison with Postgres")
-	pairs  = flag.Int("pairs", 60_000, "how many pairs to compare with Postgres")
+	pairs  = flag.Int("pairs", 300_000, "how many pairs to compare with Postgres, half of them with operators")
+	lives  = flag.Int("lives", 40, "how many random lives of an index to compare with a list")
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }

@@ -51,6 +51,7 @@ func newServer(t *testing.T) *pgtest.DB {
 	}
 	db := pgtest.New(t)
 	db.Exec(asker)
+	db.Exec(judge)
 	return db
 }
 
@@ -73,7 +74,8 @@ func TestRandomPairsMatchExactlyWhenPostgresSaysSo(t *testing.T) {
 	const batch = 4_000
 	db := newServer(t)
 	seen := make(map[string]int)
-	for done, s := 0, *seed; done < *pairs; done, s = done+batch, s+1 {
+	total := *pairs / 2
+	for done, s := 0, *seed; done < total; done, s = done+batch, s+1 {
 		g := &generator{Rand: rand.New(rand.NewPCG(s, 1))}
 		docs, plain, dollars := make([]string, batch), make([]string, batch), make([]string, batch)
 		for i := range batch {
@@ -88,7 +90,7 @@ func TestRandomPairsMatchExactlyWhenPostgresSaysSo(t *testing.T) {
 	}
 	t.Log(seen)
 	for _, class := range []string{"bad filter", "not an object", "duplicate key", "bad document", "contained", "not contained"} {
-		require.Greater(t, seen[class], *pairs/1000, "the generator makes too few pairs of class %q: %v", class, seen)
+		require.Greater(t, seen[class], total/1000, "the generator makes too few pairs of class %q: %v", class, seen)
 	}
 }
 

@@ -26,7 +26,6 @@ func slowContains(t testing.TB, doc, filter []byte) bool {
 }
 
 func slowDecode(t testing.TB, text []byte) any {
-	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	var v any
