@@ -144,7 +144,8 @@ func (s *segment[E]) put(e *E, hash uint64) bool {
 
 // makeRoom replaces a segment that is full by a clean or larger one, or by two.
 func (t *table[E]) makeRoom(d *directory[E], s *segment[E], hash uint64, hashOf func(*E) uint64) *directory[E] {
-	const deepest = 40 // beyond, the hashes are as good as equal
+	// Hashes that do not differ cannot be told apart by a longer directory.
+	deepest := bits.Len(uint(t.count)) - 3
 	groups := len(s.tags)
 	if 2*s.live > len(s.items) {
 		groups *= 2
@@ -161,7 +162,13 @@ func (t *table[E]) makeRoom(d *directory[E], s *segment[E], hash uint64, hashOf 
 	}
 	depth := s.depth + 1
 	bit := uint64(1) << (64 - depth)
-	low, high := newSegment[E](depth, groupMax), newSegment[E](depth, groupMax)
+	above := 0
+	s.each(func(e *E) {
+		if hashOf(e)&bit != 0 {
+			above++
+		}
+	})
+	low, high := newSegment[E](depth, groupsFor(s.live-above)), newSegment[E](depth, groupsFor(above))
 	s.each(func(e *E) {
 		if h := hashOf(e); h&bit == 0 {
 			low.put(e, h)
@@ -172,6 +179,15 @@ func (t *table[E]) makeRoom(d *directory[E], s *segment[E], hash uint64, hashOf 
 	d.replace(depth, hash&^bit, low)
 	d.replace(depth, hash|bit, high)
 	return d
+}
+
+// groupsFor returns how many groups hold n things with room for one more.
+func groupsFor(n int) int {
+	groups := groupMax
+	for 7*groups <= n {
+		groups *= 2
+	}
+	return groups
 }
 
 // replace puts a segment in the place of the hashes that share depth bits with hash.
