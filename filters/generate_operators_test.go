@@ -130,8 +130,12 @@ func (g *generator) changeRow(row members) members {
 			out = g.mutate(out).(members)
 			continue
 		}
-		i := g.IntN(len(out))
-		out[i].value = g.mutate(out[i].value)
+		switch i := g.IntN(len(out)); {
+		case g.chance(10): // of another kind, perhaps
+			out[i].value = g.scalar()
+		default:
+			out[i].value = g.mutate(out[i].value)
+		}
 	}
 	return out
 }
@@ -395,15 +399,15 @@ func (g *generator) pattern(v members, was any, depth int, moves bool) any {
 			f = append(f, pair{name, g.operand(v.at(key), childOf(was, key), depth-1, moves)})
 		}
 	}
-	if g.chance(20) {
+	if g.chance(35) {
 		key, operand := g.logic(func() any {
-			if g.chance(50) {
+			if g.chance(40) {
 				return g.pattern(v, was, depth-1, moves)
 			}
 			return g.operators(v, was, depth-1, moves)
 		})
 		if len(f) == 0 {
-			f = append(f, pair{filterKey(g.keyOf(v)), members{{"$exists", true}}})
+			f = append(f, pair{filterKey(g.keyOf(v)), members{{"$exists", g.chance(50)}}})
 		}
 		f = append(f, pair{key, operand})
 	}

@@ -284,8 +284,14 @@ type watched struct {
 }
 
 func TestMatchersSeeEveryFilterThatStaysWhileOthersComeAndGo(t *testing.T) {
-	const staying, passing, writers, matchers, rounds = 400, 600, 2, 3, 60
-	w := newWorld(*seed)
+	for _, staying := range []int{0, 5, 60, 400} {
+		t.Run(fmt.Sprint(staying), func(t *testing.T) { comeAndGo(t, staying) })
+	}
+}
+
+func comeAndGo(t *testing.T, staying int) {
+	const passing, writers, matchers, rounds = 600, 2, 3, 60
+	w := newWorld(*seed + uint64(staying)) //nolint:gosec // not negative
 	x := filters.NewIndex[int]()
 	all := make([]*watched, staying+passing)
 	for i := range all {
@@ -429,4 +435,56 @@ func TestASubscriptionIsFoundOnceHoweverManyOwnersItHas(t *testing.T) {
 	x.Match(&m, "t", "t:1", &e)
 	require.Empty(t, m.Yes)
 	require.True(t, x.Remove(filters.Key{Type: "t"}, compile(t, `{"a":1.0}`), 3), "an equal filter is the same filter")
+}
+
+// TestAFilterThatComesDuringAMatchIsNotAnsweredByAnotherColumn lets filters on ever other
+// columns come and go one after the other, while long rows are read: what the index knows
+// of a row must not be taken for the column that a newer filter asks for.
+func TestAFilterThatComesDuringAMatchIsNotAnsweredByAnotherColumn(t *testing.T) {
+	const columns, matches = 8, 6_000
+	var row strings.Builder
+	row.WriteString("{")
+	for i := range columns {
+		fmt.Fprintf(&row, `"x%d":"%c",`, i, "vw"[i%2]) // the odd ones do not match
+	}
+	fmt.Fprintf(&row, `"pad":%q}`, strings.Repeat("long ", 40_000))
+	event := filters.Event{Op: filters.OpInsert, Data: filters.NewDoc([]byte(row.String()), nil)}
+
+	var passing []*filters.Filter // by id
+	for _, format := range []string{`{"x%d":"v"}`, `{"x%d":{"$prefix":"v"}}`, `{"x%d":"v"}`, `{"x%d":{"$contains":"v"}}`, `{"x%d":{"$lte":"v"}}`, `{"x%d":{"$not":{"$eq":"w"}}}`} {
+		for i := range columns {
+			passing = append(passing, compile(t, fmt.Sprintf(format, i)))
+		}
+	}
+	key := filters.Key{Type: "t", Owners: []string{"u"}}
+	x := filters.NewIndex[int]()
+	x.Add(key, compile(t, `{"pad":{"$exists":true}}`), -1)
+
+	var done atomic.Bool
+	problem := make(chan string, 1)
+	go func() {
+		defer close(problem)
+		defer done.Store(true)
+		var m filters.Matches[int]
+		for n := range matches {
+			x.Match(&m, "t", []string{"", "u"}[n%2], &event)
+			if !slices.Contains(m.Yes, -1) || len(m.Unknown) > 0 {
+				problem <- fmt.Sprintf("what stays is not found: %v %v", m.Yes, m.Unknown)
+				return
+			}
+			for _, id := range m.Yes {
+				if id >= 0 && id%2 == 1 {
+					problem <- fmt.Sprintf("%s is found", passing[id])
+					return
+				}
+			}
+		}
+	}()
+	for n := 0; !done.Load(); n++ {
+		id := n % len(passing)
+		x.Add(key, passing[id], id)
+		x.Remove(key, passing[id], id)
+	}
+	require.Empty(t, <-problem)
+	require.Equal(t, 1, x.Len())
 }

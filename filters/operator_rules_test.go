@@ -71,6 +71,8 @@ var operatorRules = map[string][]operatorRule{
 		{`{"a":{"b":{"$or":[{"$exists":false},{"$eq":1}]}}}`, []string{`{"a":{}}`, `{"a":{"b":1}}`}, []string{`{}`, `{"a":"b"}`, `{"a":{"b":2}}`}},
 		{`{"a":{"$not":{}}}`, []string{`{}`, `{"a":1}`, `{"a":[]}`}, []string{`{"a":{}}`, `{"a":{"b":1}}`}},
 		{`{"a":{"$not":{"b":1}}}`, []string{`{}`, `{"a":1}`, `{"a":{}}`}, []string{`{"a":{"b":1}}`}},
+		{`{"a":{"b":{"$exists":false},"$and":[{"$ne":5}]}}`, []string{`{"a":{}}`}, []string{`{"a":6}`, `{"a":"x"}`, `{"a":[]}`, `{}`}},
+		{`{"a":{"b":{"$not":{"$eq":1}},"$or":[{"$exists":true}]}}`, []string{`{"a":{"b":2}}`}, []string{`{"a":null}`, `{}`}},
 		{`{"a":{"$and":[{}]}}`, []string{`{"a":{}}`}, []string{`{}`, `{"a":1}`}},
 		{`{"a":{"b":{"c":{"$exists":false}}}}`, []string{`{"a":{"b":{}}}`}, []string{`{"a":{}}`, `{}`}},
 	},
