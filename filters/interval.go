@@ -67,7 +67,7 @@ func (n *interval[E]) drop(low uint64, of *E) (*interval[E], bool) {
 	if n == nil {
 		return nil, false
 	}
-	if n.of == of {
+	if n.of == of && n.low == low { // a filter may have several
 		return merge(n.left, n.right), true
 	}
 	if low <= n.low { // equal low ends may be on both sides

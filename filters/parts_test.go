@@ -174,6 +174,26 @@ func TestIntervalsAreThoseThatHoldAPoint(t *testing.T) {
 	require.False(t, found)
 }
 
+func TestAFilterWithSeveralIntervalsLosesTheOneThatIsDropped(t *testing.T) {
+	type span struct{ _ int }
+	one, other := &span{}, &span{}
+	for range 200 { // the shape of the tree is random
+		var tree *interval[span]
+		for _, low := range []uint64{5, 1, 9, 3, 7} {
+			tree = tree.put(low, low, one)
+			tree = tree.put(low+1, low+1, other)
+		}
+		for _, low := range []uint64{9, 1, 7, 5, 3} {
+			var found bool
+			tree, found = tree.drop(low, one)
+			require.True(t, found)
+			_, edge := tree.holding(low, nil, nil)
+			require.NotContains(t, edge, one)
+		}
+		require.Len(t, tree.all(nil), 5)
+	}
+}
+
 func TestPointsKeepTheOrderOfNumbersAndStrings(t *testing.T) {
 	numbers := []string{"-1e400", "-9007199254740993", "-9007199254740992", "-2", "-1.5", "-1e-400", "0", "-0", "1e-400", "0.1", "0.10000000000000000001", "1", "1.0", "9007199254740992", "9007199254740993", "1e308", "1e400"}
 	for i := 1; i < len(numbers); i++ {
