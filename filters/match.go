@@ -237,11 +237,8 @@ func (m *match) onValue(c *cond) Verdict {
 	raw, sent := side.value(c.at)
 	if !sent {
 		if len(side.paths[c.at]) == 1 && !side.unknown { // the column itself is there
-			switch c.op {
-			case condPresent:
-				return Yes
-			case condAbsent:
-				return No
+			if c.op == condPresent || c.op == condAbsent {
+				return verdictOf(c.op == condPresent)
 			}
 		}
 		return Unknown
@@ -287,8 +284,8 @@ func (m *match) holds(c *cond, raw string) bool {
 	case condDiffers:
 		return !m.exactly(&c.with, raw)
 	case condAbove, condAtLeast, condBelow, condAtMost:
-		order, comparable := c.with.order(raw)
-		if !comparable {
+		order, ordered := c.with.order(raw)
+		if !ordered {
 			return false
 		}
 		switch c.op {
@@ -328,7 +325,7 @@ func hasPart(op condOp, raw, part string) bool {
 }
 
 // order orders the value raw against the scalar n, if both are numbers or both strings.
-func (n *node) order(raw string) (order int, comparable bool) {
+func (n *node) order(raw string) (order int, ordered bool) {
 	switch k := kindOf(raw[0]); {
 	case k != n.kind:
 		return 0, false

@@ -69,15 +69,16 @@ func (p *program) kindOf(c *cond) kind {
 		return invalid
 	case condAny, condNot, condAbsent, condOpIs, condHadRow, condChanged, condChangedBeside:
 		return invalid
-	}
-	switch {
-	case c.old:
-		return invalid
-	case len(p.data[c.at]) > 0, c.op == condObject:
-		return object
-	case c.op == condArray:
-		return array
 	default:
-		return invalid
+		switch {
+		case c.old:
+			return invalid
+		case len(p.data[c.at]) > 0, c.op == condObject:
+			return object
+		case c.op == condArray:
+			return array
+		default:
+			return invalid
+		}
 	}
 }

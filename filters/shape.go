@@ -43,10 +43,10 @@ func mix(hash, place uint64) uint64 {
 	return high ^ low
 }
 
-func (p probe) place() uint64 { return uint64(uint32(p.slot))<<16 | uint64(uint32(p.prefix)) } //nolint:gosec // not negative
+func (p probe) place() uint64 { return uint64(uint32(p.slot))<<16 | uint64(uint32(p.prefix)) }
 
 // presence is the hash of the mere fact that a slot has a value.
-func presence(slot int32) uint64 { return mix(uint64(slot), 1<<60) } //nolint:gosec // not negative
+func presence(slot int32) uint64 { return mix(uint64(slot), 1<<60) }
 
 // start is the hash of a shape before its values.
 func (s *shape) start() uint64 { return mix(uint64(s.id), 1<<61) }
@@ -94,7 +94,7 @@ func hashFigure(sign int, exp int64, head, tail string) uint64 {
 	if head == "" {
 		return uint64(number)
 	}
-	h := uint64(exp)*0x9e3779b97f4a7c15 + uint64(sign+2) //nolint:gosec // any bits will do
+	h := uint64(exp)*0x9e3779b97f4a7c15 + uint64(sign+2)
 	for i := range len(head) {
 		h = (h ^ uint64(head[i])) * 0x100000001b3
 	}
@@ -154,6 +154,7 @@ func (n *node) encode(b []byte) []byte {
 		b = binary.AppendVarint(b, d.exp)
 		b = binary.AppendUvarint(b, uint64(len(d.digits)))
 		b = append(b, d.digits...)
+	default: // there is one null, one true and one false
 	}
 	return b
 }
@@ -201,7 +202,7 @@ func cutVarint(s string) (value int64, rest string) {
 	for i := 0; ; i++ {
 		u |= uint64(s[i]&0x7f) << shift
 		if shift += 7; s[i] < 0x80 {
-			return int64(u>>1) ^ -int64(u&1), s[i+1:] //nolint:gosec // zigzag
+			return int64(u>>1) ^ -int64(u&1), s[i+1:]
 		}
 	}
 }
@@ -219,16 +220,16 @@ func encodeValues(s *shape, list []wanted) string {
 // appendShapeKey appends the name of a shape, which says what it looks at.
 func appendShapeKey(b []byte, probes []wanted, present []*field, ranged *field, order kind) []byte {
 	for _, p := range probes {
-		b = binary.AppendUvarint(b, uint64(p.slot)+1) //nolint:gosec // not negative
-		b = binary.AppendUvarint(b, uint64(p.prefix)) //nolint:gosec // not negative
+		b = binary.AppendUvarint(b, uint64(p.slot)+1)
+		b = binary.AppendUvarint(b, uint64(p.prefix))
 	}
 	b = append(b, 0)
 	for _, f := range present {
-		b = binary.AppendUvarint(b, uint64(f.slot)+1) //nolint:gosec // not negative
+		b = binary.AppendUvarint(b, uint64(f.slot)+1)
 	}
 	b = append(b, 0, byte(order))
 	if ranged != nil {
-		b = binary.AppendUvarint(b, uint64(ranged.slot)) //nolint:gosec // not negative
+		b = binary.AppendUvarint(b, uint64(ranged.slot))
 	}
 	return b
 }
