@@ -291,7 +291,7 @@ func TestMatchersSeeEveryFilterThatStaysWhileOthersComeAndGo(t *testing.T) {
 
 func comeAndGo(t *testing.T, staying int) {
 	const passing, writers, matchers, rounds = 600, 2, 3, 60
-	w := newWorld(*seed + uint64(staying)) //nolint:gosec // not negative
+	w := newWorld(*seed + uint64(staying))
 	x := filters.NewIndex[int]()
 	all := make([]*watched, staying+passing)
 	for i := range all {
