@@ -16,6 +16,7 @@ PKG ?= ./...
 COUNT ?= 10
 FUZZTIME ?= 30s
 BENCH ?= .
+BENCH_FILTERS ?=
 
 .PHONY: help
 help: ## List the targets
@@ -48,6 +49,10 @@ fuzz: needs-postgres ## Run every fuzz target of PKG for FUZZTIME each
 .PHONY: bench
 bench: needs-postgres ## Run the benchmarks of PKG that match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m -p 1 $(PKG)
+
+.PHONY: bench-filters
+bench-filters: needs-postgres ## Measure the filter index against its goals: minutes, some GB of memory
+	go run ./bench/filters $(BENCH_FILTERS)
 
 .PHONY: lint
 lint: tools ## Run the linters, and check the formatting

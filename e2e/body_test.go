@@ -19,10 +19,11 @@ type body struct {
 	Source    source          `json:"source"`
 	Data      json.RawMessage `json:"data"`
 	// Previous is nil where the member is missing.
-	Previous    json.RawMessage `json:"previous"`
-	Unavailable []string        `json:"unavailable"`
-	Metadata    json.RawMessage `json:"metadata"`
-	Oversize    bool            `json:"oversize"`
+	Previous            json.RawMessage `json:"previous"`
+	Unavailable         []string        `json:"unavailable"`
+	PreviousUnavailable []string        `json:"previous_unavailable"`
+	Metadata            json.RawMessage `json:"metadata"`
+	Oversize            bool            `json:"oversize"`
 
 	lsn lsn
 }
@@ -68,9 +69,9 @@ func parseBody(content []byte) (body, error) {
 		return b, fmt.Errorf("source.table %q", b.Source.Table)
 	case !bytes.HasPrefix(b.Data, []byte("{")):
 		return b, fmt.Errorf("data is no object")
-	case b.Source.Op == "update" && !b.Oversize && !bytes.HasPrefix(b.Previous, []byte("{")):
+	case b.Source.Op == "update" && !bytes.HasPrefix(b.Previous, []byte("{")):
 		return b, fmt.Errorf("an update without previous")
-	case b.Source.Op != "update" && b.Previous != nil:
+	case b.Source.Op != "update" && (b.Previous != nil || b.PreviousUnavailable != nil):
 		return b, fmt.Errorf("previous, though nothing was before")
 	}
 	b.lsn, err = parseLSN(b.Source.LSN)

@@ -27,9 +27,9 @@ func compile(src []byte, s scope) (*Filter, error) {
 	}
 	warnings := tree.warnings()
 	tree.sort()
-	canonical := tree.appendText(nil)
+	canonical := tree.appendText(make([]byte, 0, len(src)+16))
 	if len(canonical) > MaxText {
-		c.errs.add(TooLarge, nil, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(canonical), MaxText)
+		c.add(TooLarge, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(canonical), MaxText)
 		return nil, c.errs
 	}
 	return &Filter{program: lower(&tree), text: string(canonical), warnings: warnings}, nil
@@ -40,6 +40,12 @@ func compile(src []byte, s scope) (*Filter, error) {
 type compiler struct {
 	errs   Errors
 	leaves int
+	at     place // what is being read
+}
+
+// add reports a mistake in what is being read.
+func (c *compiler) add(code Code, suggestion, format string, args ...any) {
+	c.errs.add(code, c.at, suggestion, format, args...)
 }
 
 // scope says what may stand at a place of a filter.
@@ -78,28 +84,28 @@ func (s scope) below() scope {
 // read reads a whole filter. ok is false when there were mistakes.
 func (c *compiler) read(src []byte, s scope) (tree pattern, ok bool) {
 	if len(src) > MaxText {
-		c.errs.add(TooLarge, nil, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
+		c.add(TooLarge, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
 		return tree, false
 	}
 	whole := string(src)
 	if bad := checkSyntax(whole, MaxDepth); bad.problem == tooDeep {
-		c.errs.add(TooLarge, nil, "", "the filter is nested more than %d levels deep", MaxDepth)
+		c.add(TooLarge, "", "the filter is nested more than %d levels deep", MaxDepth)
 		return tree, false
 	} else if bad.problem != "" {
-		c.errs.add(BadJSON, nil, "", "the filter is not JSON: %s at byte %d", bad.problem, bad.offset)
+		c.add(BadJSON, "", "the filter is not JSON: %s at byte %d", bad.problem, bad.offset)
 		return tree, false
 	}
 	whole = strings.Trim(whole, " \t\r\n")
 	if whole[0] != '{' {
-		c.errs.add(NotObject, nil, "{} matches every event", "a filter is a JSON object, not %s", describe(kindOf(whole[0])))
+		c.add(NotObject, "{} matches every event", "a filter is a JSON object, not %s", describe(kindOf(whole[0])))
 		return tree, false
 	}
-	tree = c.pattern(gjson.Result{Type: gjson.JSON, Raw: whole}, nil, s)
+	tree = c.pattern(gjson.Result{Type: gjson.JSON, Raw: whole}, s)
 	if c.leaves > MaxLeaves {
-		c.errs.add(TooLarge, nil, "", "the filter has %d values; the limit is %d", c.leaves, MaxLeaves)
+		c.add(TooLarge, "", "the filter has %d values; the limit is %d", c.leaves, MaxLeaves)
 	}
 	if tree.alternatives() > MaxAlternatives {
-		c.errs.add(TooLarge, nil, "an $in list counts once",
+		c.add(TooLarge, "an $in list counts once",
 			"the filter can match in more than %d ways once every $or is multiplied out", MaxAlternatives)
 	}
 	return tree, len(c.errs) == 0
@@ -107,114 +113,122 @@ func (c *compiler) read(src []byte, s scope) (tree pattern, ok bool) {
 
 // pattern reads what may stand where a value may; the syntax and the depth of its text
 // have been checked.
-func (c *compiler) pattern(v gjson.Result, at *place, s scope) pattern {
+func (c *compiler) pattern(v gjson.Result, s scope) pattern {
 	p := pattern{kind: kindOf(v.Raw[0])}
 	switch p.kind {
 	case object:
-		c.object(&p, v, at, s)
+		c.object(&p, v, s)
 	case array:
 		s.root = false
 		if s.barred == "" {
 			s.barred = insideArray
 		}
-		c.each(v, at, func(element gjson.Result, here *place) {
-			p.elements = append(p.elements, c.pattern(element, here, s))
+		c.each(v, func(element gjson.Result) {
+			p.elements = append(p.elements, c.pattern(element, s))
 		})
 		if len(p.elements) == 0 {
 			c.leaves++
 		}
 	default:
-		p.scalar = c.scalar(v, at)
+		p.scalar = c.scalar(v)
 	}
 	return p
 }
 
 // scalar reads a string, a number, a boolean or null.
-func (c *compiler) scalar(v gjson.Result, at *place) node {
+func (c *compiler) scalar(v gjson.Result) node {
 	c.leaves++
 	n := node{kind: kindOf(v.Raw[0])}
 	switch n.kind {
 	case number:
 		var ok bool
 		if n.number, ok = parseDecimal(v.Raw); !ok {
-			c.errs.add(BadJSON, at, "", "the number is outside the range of jsonb: %d digits before the point, %d after it", maxWholeDigits, maxScale)
+			c.add(BadJSON, "", "the number is outside the range of jsonb: %d digits before the point, %d after it", maxWholeDigits, maxScale)
 		}
 	case text:
-		n.text = c.text(v.Raw, at, "the string")
+		n.text = c.text(v.Raw, "the string")
 	default: // null and booleans are nothing but their kind
 	}
 	return n
 }
 
 // literal reads the operand of $eq or $ne, whose arrays keep their order.
-func (c *compiler) literal(v gjson.Result, at *place, o operator) node {
+func (c *compiler) literal(v gjson.Result, o operator) node {
 	n := node{kind: kindOf(v.Raw[0])}
 	switch n.kind {
 	case object:
 		empty := true
-		c.members(v, at, func(written string, _ bool, value gjson.Result, here *place) {
+		c.members(v, func(written string, _ bool, value gjson.Result) {
 			empty = false
 			key, operator := keyOf(written)
 			if operator {
-				c.operatorInValue(written, here, o)
+				c.operatorInValue(written, o)
 			}
-			n.members = append(n.members, member{key: key, value: c.literal(value, here, o)})
+			n.members = append(n.members, member{key: key, value: c.literal(value, o)})
 		})
 		if empty {
 			c.leaves++
 		}
 		slices.SortFunc(n.members, func(a, b member) int { return strings.Compare(a.key, b.key) })
 	case array:
-		c.each(v, at, func(element gjson.Result, here *place) {
-			n.elements = append(n.elements, c.literal(element, here, o))
+		c.each(v, func(element gjson.Result) {
+			n.elements = append(n.elements, c.literal(element, o))
 		})
 		if len(n.elements) == 0 {
 			c.leaves++
 		}
 	default:
-		return c.scalar(v, at)
+		return c.scalar(v)
 	}
 	return n
 }
 
 // object reads an object: plain keys, operators, or both.
-func (c *compiler) object(p *pattern, v gjson.Result, at *place, s scope) {
-	plain, mixed := plainKey(v)
+func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
 	empty := true
-	c.members(v, at, func(written string, repeated bool, value gjson.Result, here *place) {
+	c.members(v, func(written string, repeated bool, value gjson.Result) {
 		empty = false
 		key, isOperator := keyOf(written)
 		if !isOperator {
-			p.members = append(p.members, entry{key: key, value: c.pattern(value, here, s.below())})
+			p.members = append(p.members, entry{key: key, value: c.pattern(value, s.below())})
 			return
 		}
 		name := operatorOf(written)
 		switch {
 		case name == "":
-			c.unknownOperator(written, here)
+			c.unknownOperator(written)
 		case s.value != "":
-			c.operatorInValue(written, here, s.value)
+			c.operatorInValue(written, s.value)
 		case !s.loose:
-			c.position(name, written, here, s)
-			if mixed && !s.root && !name.logic() && !name.ofEvent() {
-				c.errs.add(MixedObject, here, "remove one of them, or write "+quote("$"+written)+" for a key that is literally "+quote(written),
-					"%s is about one value and may not stand beside the key %s, which asks for an object", written, quote(plain))
-			}
-			if !repeated && slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == name }) {
-				c.errs.add(BadJSON, here, "", "%s is said twice in the same object, by two names", name)
+			c.position(name, written, s)
+			if !repeated {
+				c.company(p, v, name, written, s)
 			}
 		}
 		if name == "" || s.value != "" {
-			c.skip(value, here)
+			c.skip(value)
 			return
 		}
-		p.ops = append(p.ops, c.operation(name, value, here, s))
+		p.ops = append(p.ops, c.operation(name, written, value, s))
 	})
 	if empty {
 		c.leaves++
 	}
 	slices.SortFunc(p.members, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 	slices.SortFunc(p.ops, func(a, b operation) int { return strings.Compare(string(a.name), string(b.name)) })
+}
+
+// company reports an operator that may not stand beside what else is in its object.
+func (c *compiler) company(p *pattern, v gjson.Result, name operator, written string, s scope) {
+	if !s.root && !name.logic() && !name.ofEvent() {
+		if plain, mixed := plainKey(v); mixed {
+			c.add(MixedObject, "remove one of them, or write "+quote("$"+written)+" for a key that is literally "+quote(written),
+				"%s is about one value and may not stand beside the key %s, which asks for an object", written, quote(plain))
+		}
+	}
+	if slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == name }) {
+		c.add(BadJSON, "", "%s is said twice in the same object, by two names", name)
+	}
 }
 
 // plainKey returns the first key of an object that is no operator.
@@ -229,34 +243,35 @@ func plainKey(v gjson.Result) (key string, found bool) {
 }
 
 // position reports an operator that may not stand where it does.
-func (c *compiler) position(name operator, written string, at *place, s scope) {
+func (c *compiler) position(name operator, written string, s scope) {
 	change := name.ofEvent() || name == opFrom || name == opTo
 	switch {
 	case change && s.barred != "":
-		c.errs.add(BadPosition, at, s.remedy(), "%s is about a change and may not stand %s", written, s.barred)
+		c.add(BadPosition, s.remedy(), "%s is about a change and may not stand %s", written, s.barred)
 	case name.ofEvent() && !s.root:
-		c.errs.add(BadPosition, at, "move it to the top level of the filter", "%s is about the whole event and may not stand below a key", written)
+		c.add(BadPosition, "move it to the top level of the filter", "%s is about the whole event and may not stand below a key", written)
 	case s.root && !name.ofEvent() && !name.logic():
-		c.errs.add(BadPosition, at, `write it below a column: {"column": {"`+written+`": …}}`,
+		c.add(BadPosition, `write it below a column: {"column": {"`+written+`": …}}`,
 			"%s is about one value and may not stand at the top level, where the whole row is meant", written)
 	}
 }
 
 // members calls visit with each member of an object. It reports what is wrong with the
 // keys as such.
-func (c *compiler) members(v gjson.Result, at *place, visit func(written string, repeated bool, value gjson.Result, here *place)) {
+func (c *compiler) members(v gjson.Result, visit func(written string, repeated bool, value gjson.Result)) {
 	var seen keySet
 	v.ForEach(func(key, value gjson.Result) bool {
-		written := c.text(key.Raw, at, "a key")
-		here := &place{parent: at, key: written}
+		written := c.text(key.Raw, "a key")
 		if len(written) > MaxKey {
-			c.errs.add(TooLarge, at, "", "the key %s has %d bytes; the limit is %d", quote(written), len(written), MaxKey)
+			c.add(TooLarge, "", "the key %s has %d bytes; the limit is %d", quote(written), len(written), MaxKey)
 		}
+		c.at.enterKey(written)
 		repeated := !seen.add(written)
 		if repeated {
-			c.errs.add(BadJSON, here, "", "the key %s is written more than once in the same object", quote(written))
+			c.add(BadJSON, "", "the key %s is written more than once in the same object", quote(written))
 		}
-		visit(written, repeated, value, here)
+		visit(written, repeated, value)
+		c.at.leave()
 		return true
 	})
 }
@@ -286,17 +301,19 @@ func (s *keySet) add(key string) bool {
 }
 
 // each calls visit with each element of an array.
-func (c *compiler) each(v gjson.Result, at *place, visit func(element gjson.Result, here *place)) {
+func (c *compiler) each(v gjson.Result, visit func(element gjson.Result)) {
 	index := 0
 	v.ForEach(func(_, element gjson.Result) bool {
-		visit(element, &place{parent: at, index: index, array: true})
+		c.at.enterIndex(index)
+		visit(element)
+		c.at.leave()
 		index++
 		return true
 	})
 }
 
 // skip reads a value for the mistakes in it, where one about it has been reported.
-func (c *compiler) skip(v gjson.Result, at *place) { c.pattern(v, at, scope{loose: true}) }
+func (c *compiler) skip(v gjson.Result) { c.pattern(v, scope{loose: true}) }
 
 // keyOf returns the literal key that a key of a filter stands for, and whether it is an
 // operator instead: it begins with a single dollar sign.
@@ -312,10 +329,10 @@ func keyOf(written string) (key string, operator bool) {
 }
 
 // text decodes a string or key and reports one that jsonb cannot hold.
-func (c *compiler) text(raw string, at *place, what string) string {
+func (c *compiler) text(raw string, what string) string {
 	s, storable := decodeString(raw)
 	if !storable {
-		c.errs.add(BadJSON, at, "", `%s has \u0000 or half of a surrogate pair, which jsonb cannot hold`, what)
+		c.add(BadJSON, "", `%s has \u0000 or half of a surrogate pair, which jsonb cannot hold`, what)
 	}
 	return s
 }

@@ -1,7 +1,7 @@
 // Package filters compiles and evaluates subscription filters over JSON documents.
 //
-// A filter is a JSON object, and a document matches it exactly when Postgres would
-// say
+// A filter is a JSON object. One without operators matches a document exactly when
+// Postgres would say
 //
 //	document::jsonb @> filter::jsonb
 //
@@ -12,13 +12,70 @@
 // null is not the same as missing, and of repeated keys in a document the last one
 // counts.
 //
-// Object keys that begin with a dollar sign are reserved for operators. None is
-// defined yet, so Compile refuses them all rather than match too much; "$$key" stands
-// for the literal key "$key". Documents need no such care.
+// # Operators
+//
+// Keys that begin with a dollar sign are operators, and Compile refuses those it does
+// not know; "$$key" stands for the literal key "$key". Documents need no such care. An
+// object whose keys are all operators stands where a value may stand, and all it says
+// must hold of that value:
+//
+//	{"total": {"$gte": 10, "$lt": 100}, "sku": {"$prefix": "A-"}}
+//
+// About one value:
+//
+//	$eq $ne                     any value, compared as a whole: {"tags": {"$eq": []}} is exactly empty
+//	$gt $gte $lt $lte           a number, compared with numbers, or a string, with strings by bytes
+//	$in $nin                    a list of scalars, compared with a scalar
+//	$prefix $suffix $contains   a string that is not empty, compared with strings
+//	$exists                     true or false
+//
+// $neq, $exist, $startsWith and $endsWith are other names of $ne, $exists, $prefix and
+// $suffix. No operator looks into an array: write {"tags": [{"$prefix": "x"}]} for an
+// element. A missing value satisfies none of them, not even $ne and $nin; a value of
+// another kind than the operand satisfies no comparison of order or text. Only
+// "$exists": false and $not see that something is missing.
+//
+// $and, $or (lists of filters) and $not (one) stand in any object, beside keys or
+// operators, and are about the value that the object is about. An object that has a
+// plain key, or is empty, asks for an object: {"a": {"b": {"$exists": false}}} does not
+// match where a is missing.
+//
+// # Changes
+//
+// A filter may also ask how a row came about. At the top level, in logic too, stand
+//
+//	$op        an operation or a list of them: insert, update, delete, truncate, read
+//	$changed   a list of paths, any of which differs between the rows: "status", "owner.plan",
+//	           or as a JSON Pointer "/owner/plan"; also {"outside": [...]}: something else differs
+//	$before    a filter on the row before, without change conditions
+//
+// and at any path of keys, outside of $before, {"status": {"$from": "open", "$to":
+// "paid"}}: the old value contains the one, the new value the other, and they differ;
+// either may be left out.
+//
+// Of an insert or read every old value is missing, so that $changed and $to may hold, and
+// $from and $before do not. Of a delete, plain keys and $before are about the deleted
+// row, and $changed, $from and $to are No. A truncate has no rows. A path names keys of
+// objects; one in a list of $changed may also name elements of an array, as in
+// "items.0.sku". In a path a dollar is just a dollar.
+//
+// # Answers
 //
 // A filter is compiled once, when a subscription is saved, and evaluated many times.
 // Compile reports every mistake; Match cannot fail: it answers Yes, No or Unknown, the
-// last when a value it needs was not sent. Only Yes may deliver.
+// last when a value it needs was not sent. Only Yes may deliver. Logic goes by No <
+// Unknown < Yes: all is the least, any the greatest, and not swaps No and Yes. Of a
+// column that was not sent $exists is known nevertheless, as it is there.
+//
+// Conditions on a change are Unknown when the operation or the row before is not known,
+// unless a part of them that is known already says No.
+//
+// # Limits
+//
+// A filter has at most [MaxText] bytes, as written and in canonical form, [MaxDepth]
+// levels, [MaxLeaves] values and keys of [MaxKey] bytes; a list of $in, $nin or $changed
+// has at most [MaxList] entries and a path [MaxSegments] keys. With every $or multiplied
+// out it may match in at most [MaxAlternatives] ways, where $in and $not count once.
 //
 // # Documents that jsonb would refuse
 //
@@ -30,17 +87,9 @@
 //
 // # Cost
 //
-// Matching reads the document once to check it and once to walk it, plus once more
-// for each level that the filter descends into a nested value. Arrays of containers
-// are the expensive case: every array or object in a filter's array may have to be
-// compared with every element of the document's, as in Postgres. The bytes visited
-// are therefore counted, and a match that has visited ten times the document and
-// another 256 KiB stops and answers Unknown. A filter without arrays never gets there
-// unless it is more than ten levels deep; one with arrays only if it compares many
-// arrays or objects with those of a large document. The answer is Unknown and not No so
-// that a negation cannot turn it into Yes.
-//
-// Matching allocates nothing unless gjson, on a level that is walked, meets a string or
-// key with escapes or a number beyond float64, or the document is nested deeper than 512
-// levels.
+// Matching reads a row once, and an array that the filter asks about once more. Arrays
+// and objects inside arrays are the expensive case: every one of the filter's may have to
+// be compared with every element of the document's, as in Postgres. The bytes visited are
+// therefore counted, and a match that has visited ten times the rows and another 256 KiB
+// stops and answers Unknown: not No, so that a negation cannot turn it into Yes.
 package filters

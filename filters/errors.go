@@ -83,20 +83,46 @@ func (e Errors) Unwrap() []error {
 }
 
 // add appends a mistake unless there are too many already.
-func (e *Errors) add(code Code, at *place, suggestion, format string, args ...any) {
+func (e *Errors) add(code Code, at place, suggestion, format string, args ...any) {
 	if len(*e) >= maxErrors {
 		return
 	}
 	*e = append(*e, &Error{Code: code, Pointer: at.pointer(), Message: fmt.Sprintf(format, args...), Suggestion: suggestion})
 }
 
-// place is a position in a filter, kept as a chain so that only an error pays for the
-// text of the pointer. A nil place is the root.
-type place struct {
-	parent *place
-	key    string
-	index  int // used when the parent is an array: key is ""
-	array  bool
+// place is a position in a filter: a key for each object and an index for each array on
+// the way to it.
+type place []placeStep
+
+type placeStep struct {
+	key   string
+	index int // where key is ""; an empty key is -1
+}
+
+func (p *place) enterKey(key string) {
+	index := 0
+	if key == "" {
+		index = -1
+	}
+	*p = append(*p, placeStep{key: key, index: index})
+}
+
+func (p *place) enterIndex(index int) { *p = append(*p, placeStep{index: index}) }
+
+func (p *place) leave() { *p = (*p)[:len(*p)-1] }
+
+// pointer returns the place as a JSON Pointer (RFC 6901).
+func (p place) pointer() string {
+	var b strings.Builder
+	for _, step := range p {
+		b.WriteByte('/')
+		if step.key == "" && step.index >= 0 {
+			b.WriteString(strconv.Itoa(step.index))
+		} else {
+			b.WriteString(pointerEscapes(step.key))
+		}
+	}
+	return b.String()
 }
 
 // pointerEscapes are the two escapes of RFC 6901.
@@ -104,22 +130,13 @@ func pointerEscapes(token string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(token, "~", "~0"), "/", "~1")
 }
 
-// pointer returns the place as a JSON Pointer.
-func (p *place) pointer() string {
-	if p == nil {
-		return ""
-	}
-	if p.array {
-		return p.parent.pointer() + "/" + strconv.Itoa(p.index)
-	}
-	return p.parent.pointer() + "/" + pointerEscapes(p.key)
-}
-
 // quote returns a key for an error message, cut short when it is long.
-func quote(key string) string {
-	const most = 64
-	if len(key) > most {
-		key = strings.ToValidUTF8(key[:most], "") + "…"
+func quote(key string) string { return strconv.Quote(shorten(key, 64)) }
+
+// shorten cuts a text that has more bytes than most.
+func shorten(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
-	return strconv.Quote(key)
+	return s
 }

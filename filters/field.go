@@ -2,7 +2,6 @@ package filters
 
 import (
 	"hash/maphash"
-	"strings"
 	"sync/atomic"
 )
 
@@ -47,6 +46,7 @@ type fieldTable struct {
 	mask  uint64
 	count int // used places, removed ones too
 	live  int
+	bits  atomic.Uint64 // of all keys
 	slots []atomic.Pointer[field]
 }
 
@@ -58,15 +58,26 @@ func newFieldTable(size int) *fieldTable {
 }
 
 // find returns the field of the key with the text raw, quotes included; nil for none.
-func (t *fieldTable) find(raw string) *field {
+func (t *fieldTable) find(raw string, escaped bool) *field {
 	key := raw[1 : len(raw)-1]
-	if strings.IndexByte(key, '\\') >= 0 {
+	if escaped {
 		var storable bool
 		if key, storable = decodeString(raw); !storable {
 			return nil // no filter can name it
 		}
 	}
+	if t.bits.Load()&keyBit(key) == 0 {
+		return nil
+	}
 	return t.get(key)
+}
+
+// keyBit is a bit that a key has in common with few others.
+func keyBit(key string) uint64 {
+	if key == "" {
+		return 1
+	}
+	return 1 << ((7*uint(key[0]) + uint(len(key))) & 63)
 }
 
 func (t *fieldTable) get(key string) *field {
@@ -111,6 +122,7 @@ func (f *field) element(from *slots) *field {
 }
 
 func (t *fieldTable) put(f *field) {
+	t.bits.Store(t.bits.Load() | keyBit(f.key))
 	at := f.hash & t.mask
 	for t.slots[at].Load() != nil {
 		at = (at + 1) & t.mask

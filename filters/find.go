@@ -17,7 +17,8 @@ type Matches[T comparable] struct {
 	limit    int    // work of one filter
 	oldRead  bool
 	direct   []*use
-	found    []*listed[T] // scratch
+	found    []*listed[T] // scratch, as is edge
+	edge     []*listed[T]
 	seen     []*listed[T] // filters with several ways to them that were asked
 	seenMany map[*listed[T]]bool
 	withheld map[int32]bool // slots of which nothing is known
@@ -86,9 +87,10 @@ func (m *Matches[T]) release() {
 	m.match.end()
 	m.topic, m.direct = nil, nil
 	clear(m.found)
+	clear(m.edge)
 	clear(m.seen)
 	clear(m.seenMany)
-	m.found, m.seen = m.found[:0], m.seen[:0]
+	m.found, m.edge, m.seen = m.found[:0], m.edge[:0], m.seen[:0]
 }
 
 // withhold forgets the values of columns that are not known, whatever the text has.
@@ -134,57 +136,92 @@ func (m *Matches[T]) look(s *shelf[T]) {
 		m.lookByValue(s)
 	}
 	m.found = s.loose.all(m.found[:0])
-	m.askFound()
+	m.askFound(m.found, false)
 	if len(m.withheld) > 0 {
 		m.askWithheld(s)
 	}
 }
 
-// lookByValue finds the routes that are filed under a value of the row.
+// lookByValue finds the routes that are filed under values of the row.
 func (m *Matches[T]) lookByValue(s *shelf[T]) {
 	r := m.match.data.reading
-	for i := 0; i < len(r.taken); i++ {
-		slot := r.taken[i]
+	for i, slot := range r.taken {
 		v := &r.slots[slot]
 		if v.round != r.round || int(v.from) != i+1 {
 			continue // a later value of the same key counts
 		}
-		m.lookUnder(s, presence(slot), &filing{slot: slot, present: true})
-		for next := v; next != nil; next = r.after(next) {
-			if next.hash() {
-				m.lookUnder(s, mix(next.sum, probe{slot: slot}.place()), &filing{slot: slot})
+		if a := s.accessOf(presence(slot)); a != nil {
+			m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, present: true})
+		}
+		for ; v != nil; v = r.after(v) {
+			if v.hash() {
+				leaf := mix(v.sum, probe{slot: slot}.place())
+				if a := s.accessOf(leaf); a != nil {
+					m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}})
+					m.lookWithPartners(s, a, slot, leaf)
+				}
 			}
 		}
 	}
 }
 
-// filing is where routes are filed that are looked at: those that are filed elsewhere are
-// met there.
-type filing struct {
-	slot    int32
+// lookWithPartners finds the routes that are filed under a value and a second one.
+func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access, slot int32, leaf uint64) {
+	p := a.partners.Load()
+	if p == nil {
+		return
+	}
+	r := m.match.data.reading
+	for _, second := range p.slots {
+		if int(second) >= len(r.slots) || r.slots[second].round != r.round {
+			continue
+		}
+		for v := &r.slots[second]; v != nil; v = r.after(v) {
+			if !v.hash() {
+				continue
+			}
+			partner := mix(v.sum, probe{slot: second}.place())
+			if !p.has(partner) {
+				continue
+			}
+			if both := s.accessOf(pairHash(leaf, partner)); both != nil {
+				m.lookUnder(s, both, &here{slots: [2]int32{slot, second}})
+			}
+		}
+	}
+}
+
+// here is where routes are filed that are looked at: those that are filed elsewhere are met
+// there.
+type here struct {
+	slots   [2]int32 // -1 for no second one
 	present bool
 }
 
-func (f *filing) has(sh *shape, where byte) bool {
+func (h *here) has(sh *shape, where filing) bool {
 	switch {
-	case f == nil:
+	case h == nil:
 		return true
-	case where == filedNowhere:
+	case !where.filed():
 		return false
-	case where >= filedPresent:
-		return f.present && sh.anchors[where-filedPresent] == f.slot
+	case where[0] >= filedPresent:
+		return h.present && sh.anchors[where[0]-filedPresent] == h.slots[0]
+	case h.present || sh.probes[where[0]].slot != h.slots[0]:
+		return false
+	case where[1] == filedNowhere:
+		return h.slots[1] < 0
 	default:
-		return !f.present && sh.probes[where].slot == f.slot
+		return sh.probes[where[1]].slot == h.slots[1]
 	}
 }
 
-// lookUnder looks up the row for the shapes that are filed under a leaf.
-func (m *Matches[T]) lookUnder(s *shelf[T], leaf uint64, by *filing) {
-	a := s.accessOf(leaf)
-	if a == nil {
+// lookUnder looks up the row for the shapes that are filed at an access.
+func (m *Matches[T]) lookUnder(s *shelf[T], a *access, by *here) {
+	uses := a.uses.Load()
+	if uses == nil {
 		return
 	}
-	for _, f := range *a.uses.Load() {
+	for _, f := range *uses {
 		if since := f.use.since.Load(); since != 0 && (since <= m.stamp || slices.Contains(m.direct, f.use)) {
 			continue
 		}
@@ -193,7 +230,7 @@ func (m *Matches[T]) lookUnder(s *shelf[T], leaf uint64, by *filing) {
 }
 
 // lookUp looks up the row for one shape.
-func (m *Matches[T]) lookUp(s *shelf[T], sh *shape, mask uint64, by *filing) {
+func (m *Matches[T]) lookUp(s *shelf[T], sh *shape, mask uint64, by *here) {
 	r := m.match.data.reading
 	if sh.born > m.stamp {
 		return
@@ -251,13 +288,13 @@ func (p probe) leaf(v *found) (hash uint64, ok bool) {
 }
 
 // lookAt finds the filters of one shape whose values have the hash.
-func (m *Matches[T]) lookAt(s *shelf[T], sh *shape, hash, mask uint64, many *found, by *filing) {
+func (m *Matches[T]) lookAt(s *shelf[T], sh *shape, hash, mask uint64, many *found, by *here) {
 	if mask>>(hash>>58)&1 == 0 {
 		return
 	}
 	q := s.spots.find(hash)
 	for e := q.next(); e != nil; e = q.next() {
-		if m.holds(sh, e.values[1:], many) && by.has(sh, e.values[0]) {
+		if m.holds(sh, e.route(), many) && by.has(sh, e.where()) {
 			m.take(sh, e)
 		}
 	}
@@ -292,30 +329,42 @@ func (m *Matches[T]) take(sh *shape, e *spot[T]) {
 		return
 	}
 	m.Yes = c.subscribers.all(m.Yes)
-	m.found = c.members.all(m.found[:0])
-	if tree := c.ranges.Load(); tree != nil {
-		v := &m.match.data.reading.slots[sh.ranged]
-		if v.round != m.match.data.reading.round {
-			return
-		}
-		k := kindOf(v.raw[0])
-		if k != sh.order {
-			return
-		}
-		if at, ok := point(k, v.raw); ok {
-			m.found = tree.holding(at, m.found)
-		}
+	o := c.others.Load()
+	if o == nil {
+		return
 	}
-	m.askFound()
+	if sh.ranged < 0 {
+		m.found = o.members.all(m.found[:0])
+		m.askFound(m.found, true)
+		return
+	}
+	v := &m.match.data.reading.slots[sh.ranged]
+	if v.round != m.match.data.reading.round {
+		return
+	}
+	k := kindOf(v.raw[0])
+	if k != sh.order {
+		return
+	}
+	if at, ok := point(k, v.raw); ok {
+		m.found, m.edge = o.ranges.Load().holding(at, m.found[:0], m.edge[:0])
+		m.askFound(m.found, true)
+		m.askFound(m.edge, false)
+	}
 }
 
-// askFound asks the filters that were found.
-func (m *Matches[T]) askFound() {
-	for _, l := range m.found {
+// askFound answers for the filters that were found. Those whose route tells everything
+// need not be asked, if it was their route that led to them.
+func (m *Matches[T]) askFound(list []*listed[T], told bool) {
+	for _, l := range list {
 		if l.born > m.stamp || l.several && !m.first(l) {
 			continue
 		}
-		switch m.ask(l.bound) {
+		verdict := Yes
+		if !told || !l.told {
+			verdict = m.ask(l.bound, told)
+		}
+		switch verdict {
 		case Yes:
 			m.Yes = l.subscribers.all(m.Yes)
 		case Unknown:
@@ -350,8 +399,8 @@ func (m *Matches[T]) first(l *listed[T]) bool {
 	return true
 }
 
-// ask decides a filter.
-func (m *Matches[T]) ask(b *bound) Verdict {
+// ask decides a filter. With told its route has said everything but rest.
+func (m *Matches[T]) ask(b *bound, told bool) Verdict {
 	a, p := &m.match, &b.filter.program
 	e := &a.event
 	if (len(p.old) > 0 || p.beside) && !m.oldRead {
@@ -363,7 +412,14 @@ func (m *Matches[T]) ask(b *bound) Verdict {
 	a.left = m.limit
 	a.data = row{reading: a.data.reading, slots: b.data, rest: p.dataPlan.rest, paths: p.data, unsent: e.Data.unavailable}
 	a.old.slots, a.old.rest, a.old.paths = b.old, p.oldPlan.rest, p.old
-	v := a.verdict(&p.root)
+	v := Yes
+	if told && b.told {
+		for _, i := range b.rest {
+			v = min(v, a.verdict(&p.root.subs[i]))
+		}
+	} else {
+		v = a.verdict(&p.root)
+	}
 	if a.left < 0 {
 		return Unknown
 	}
@@ -377,7 +433,7 @@ func (m *Matches[T]) askHeld(h *held[T]) {
 	case h.bound == nil && h.route.shape.born <= m.stamp:
 		verdict = m.plain(h.route.shape, h.route.values)
 	case h.bound != nil && h.bound.born <= m.stamp:
-		verdict = m.ask(h.bound)
+		verdict = m.ask(h.bound, false)
 	}
 	switch verdict {
 	case Yes:
@@ -413,24 +469,25 @@ func (m *Matches[T]) plain(sh *shape, values string) Verdict {
 // it cannot be found. That takes the longer the more filters there are, and is rare.
 func (m *Matches[T]) askWithheld(s *shelf[T]) {
 	s.spots.each(func(e *spot[T]) {
-		values := e.values[1:]
+		values := e.route()
 		sh := m.topic.shapeOf(values)
 		if sh == nil || sh.born > m.stamp || !m.touches(sh) {
 			return
 		}
 		c := e.more.Load()
-		subscribed := c == nil || c.subscribers.chunks.Load() != nil
-		if subscribed && m.plain(sh, values) == Unknown {
-			if c == nil {
+		if c == nil {
+			if m.plain(sh, values) == Unknown {
 				m.Unknown = append(m.Unknown, e.one)
-			} else {
-				m.Unknown = c.subscribers.all(m.Unknown)
 			}
+			return
 		}
-		if c != nil {
-			m.found = c.members.all(m.found[:0])
-			m.found = c.ranges.Load().all(m.found)
-			m.askFound()
+		if c.subscribers.some() && m.plain(sh, values) == Unknown {
+			m.Unknown = c.subscribers.all(m.Unknown)
+		}
+		if o := c.others.Load(); o != nil {
+			m.found = o.members.all(m.found[:0])
+			m.found = o.ranges.Load().all(m.found)
+			m.askFound(m.found, false)
 		}
 	})
 }

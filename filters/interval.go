@@ -96,19 +96,22 @@ func merge[E any](a, b *interval[E]) *interval[E] {
 	}
 }
 
-// holding appends the filters whose interval holds the point.
-func (n *interval[E]) holding(point uint64, dst []*E) []*E {
+// holding appends to inside the filters whose interval holds the point, and to edge those
+// of which it is an end: as points stand for more than one value, these may not hold it.
+func (n *interval[E]) holding(point uint64, inside, edge []*E) (i, e []*E) {
 	for n != nil && n.highest >= point {
-		dst = n.left.holding(point, dst)
-		if n.low > point {
-			return dst
-		}
-		if n.high >= point {
-			dst = append(dst, n.of)
+		inside, edge = n.left.holding(point, inside, edge)
+		switch {
+		case n.low > point:
+			return inside, edge
+		case n.low < point && n.high > point:
+			inside = append(inside, n.of)
+		case n.high >= point:
+			edge = append(edge, n.of)
 		}
 		n = n.right
 	}
-	return dst
+	return inside, edge
 }
 
 // all appends every filter.

@@ -60,7 +60,7 @@ func (l *lowering) value(at path, old, indexes bool) int {
 }
 
 func (l *lowering) object(p *pattern, at path, old bool) cond {
-	var parts []cond
+	parts := make([]cond, 0, len(p.ops)+len(p.members))
 	for i := range p.ops {
 		parts = appendAll(parts, l.operation(p, i, at, old))
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// show writes a condition as a term, with its path instead of an index.
-func show(p *program, c *cond) string {
+// showCond writes a condition as a term, with its path instead of an index.
+func showCond(p *program, c *cond) string {
 	names := [...]string{
 		"all", "any", "not", "equal", "object", "array", "exactly", "differs", "above", "atLeast", "below", "atMost",
 		"in", "notIn", "prefix", "suffix", "substring", "present", "absent", "opIs", "hadRow", "changed", "changedBeside",
@@ -20,7 +20,7 @@ func show(p *program, c *cond) string {
 	switch c.op {
 	case condAll, condAny, condNot:
 		for i := range c.subs {
-			args = append(args, show(p, &c.subs[i]))
+			args = append(args, showCond(p, &c.subs[i]))
 		}
 	case condOpIs:
 		for op := OpInsert; op <= OpRead; op++ {
@@ -58,7 +58,7 @@ func show(p *program, c *cond) string {
 				args = append(args, string(c.elements.scalars[i].appendText(nil)))
 			}
 			for i := range c.elements.filters {
-				args = append(args, "{"+show(&c.elements.filters[i], &c.elements.filters[i].root)+"}")
+				args = append(args, "{"+showCond(&c.elements.filters[i], &c.elements.filters[i].root)+"}")
 			}
 		}
 	}
@@ -125,10 +125,11 @@ func TestAFilterIsLoweredToTheseConditions(t *testing.T) {
 	} {
 		f, err := Compile([]byte(src))
 		require.NoError(t, err, src)
-		require.Equal(t, want, show(&f.program, &f.program.root), src)
+		require.Equal(t, want, showCond(&f.program, &f.program.root), src)
 		again, err := Compile([]byte(f.String()))
 		require.NoError(t, err, src)
-		require.Equal(t, f, again, src)
+		require.Equal(t, f.String(), again.String(), src)
+		require.Equal(t, want, showCond(&again.program, &again.program.root), f.String())
 	}
 }
 

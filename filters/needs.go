@@ -150,6 +150,9 @@ func (p *program) plain() []cond {
 	if p.root.op == condAll {
 		conds = p.root.subs
 	}
+	if len(conds) == 0 {
+		return nil
+	}
 	for i := range conds {
 		if conds[i].op != condEqual || conds[i].old {
 			return nil

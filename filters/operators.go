@@ -10,185 +10,185 @@ import (
 
 // operation reads the operand of an operator. What is wrong with it is reported, and
 // the rest of it read for more mistakes.
-func (c *compiler) operation(name operator, v gjson.Result, at *place, s scope) operation {
-	o := operation{name: name}
+func (c *compiler) operation(name operator, written string, v gjson.Result, s scope) operation {
+	o := operation{name: name, written: written}
 	switch name {
 	case opEq, opNe:
-		o.value = c.literal(v, at, name)
+		o.value = c.literal(v, name)
 	case opGt, opGte, opLt, opLte:
-		o.value = c.operand(v, at, name, "a number or a string", func(n node) bool { return n.kind == number || n.kind == text })
+		o.value = c.operand(v, name, "a number or a string", func(n node) bool { return n.kind == number || n.kind == text })
 	case opPrefix, opSuffix, opContains:
-		o.value = c.operand(v, at, name, "a string that is not empty", func(n node) bool { return n.kind == text && n.text != "" })
+		o.value = c.operand(v, name, "a string that is not empty", func(n node) bool { return n.kind == text && n.text != "" })
 	case opExists:
-		o.value = c.operand(v, at, name, "true or false", func(n node) bool { return n.kind == boolTrue || n.kind == boolFalse })
+		o.value = c.operand(v, name, "true or false", func(n node) bool { return n.kind == boolTrue || n.kind == boolFalse })
 	case opIn, opNin:
-		c.list(&o, v, at)
+		c.list(&o, v)
 	case opAnd, opOr:
-		c.patterns(&o, v, at, s)
+		c.patterns(&o, v, s)
 	case opNot:
-		c.part(&o, v, at, s)
+		c.part(&o, v, s)
 	case opBefore:
-		c.part(&o, v, at, scope{root: true, barred: insideBefore, loose: s.loose})
+		c.part(&o, v, scope{root: true, barred: insideBefore, loose: s.loose})
 	case opFrom, opTo:
-		o.parts = []pattern{c.pattern(v, at, scope{value: name})}
+		o.parts = []pattern{c.pattern(v, scope{value: name})}
 	case opOp:
-		c.operations(&o, v, at)
+		c.operations(&o, v)
 	case opChanged:
-		c.changed(&o, v, at)
+		c.changed(&o, v)
 	}
 	return o
 }
 
 // operand reads a scalar operand that must be good.
-func (c *compiler) operand(v gjson.Result, at *place, name operator, wanted string, good func(node) bool) node {
+func (c *compiler) operand(v gjson.Result, name operator, wanted string, good func(node) bool) node {
 	k := kindOf(v.Raw[0])
 	if !k.scalar() {
-		c.badOperand(at, "", "%s takes %s, not %s", name, wanted, describe(k))
-		c.skip(v, at)
+		c.badOperand("", "%s takes %s, not %s", name, wanted, describe(k))
+		c.skip(v)
 		return node{}
 	}
-	n := c.scalar(v, at)
+	n := c.scalar(v)
 	if !good(n) {
 		got := describe(k)
 		if k == text && n.text == "" {
 			got = `""`
 		}
-		c.badOperand(at, "", "%s takes %s, not %s", name, wanted, got)
+		c.badOperand("", "%s takes %s, not %s", name, wanted, got)
 	}
 	return n
 }
 
 // list reads the operand of $in or $nin.
-func (c *compiler) list(o *operation, v gjson.Result, at *place) {
-	if !c.isList(o, v, at, "a list of scalars") {
+func (c *compiler) list(o *operation, v gjson.Result) {
+	if !c.isList(o, v, "a list of scalars") {
 		return
 	}
 	index := 0
-	c.each(v, at, func(element gjson.Result, here *place) {
+	c.each(v, func(element gjson.Result) {
 		index++
 		if k := kindOf(element.Raw[0]); !k.scalar() {
-			c.badOperand(here, `use {"$or": [{"$eq": …}, …]} to compare with arrays or objects`, "a value of %s is a scalar, not %s", o.name, describe(k))
-			c.skip(element, here)
+			c.badOperand(`use {"$or": [{"$eq": …}, …]} to compare with arrays or objects`, "a value of %s is a scalar, not %s", o.name, describe(k))
+			c.skip(element)
 			return
 		}
-		o.list = append(o.list, c.scalar(element, here))
+		o.list = append(o.list, c.scalar(element))
 	})
 	if index > MaxList {
-		c.errs.add(TooLarge, at, "", "%s has %d values; the limit is %d", o.name, index, MaxList)
+		c.add(TooLarge, "", "%s has %d values; the limit is %d", o.name, index, MaxList)
 	}
 }
 
 // patterns reads the operand of $and or $or.
-func (c *compiler) patterns(o *operation, v gjson.Result, at *place, s scope) {
-	if !c.isList(o, v, at, "a list of objects") {
+func (c *compiler) patterns(o *operation, v gjson.Result, s scope) {
+	if !c.isList(o, v, "a list of objects") {
 		return
 	}
-	c.each(v, at, func(element gjson.Result, here *place) { c.part(o, element, here, s) })
+	c.each(v, func(element gjson.Result) { c.part(o, element, s) })
 }
 
 // part reads one object of a logic operator or of $before.
-func (c *compiler) part(o *operation, v gjson.Result, at *place, s scope) {
+func (c *compiler) part(o *operation, v gjson.Result, s scope) {
 	if k := kindOf(v.Raw[0]); k != object {
 		suggestion := `write {"$eq": …} for a value`
 		if s.root {
 			suggestion = `write {"column": …}`
 		}
 		if o.name == opAnd || o.name == opOr {
-			c.badOperand(at, suggestion, "what %s joins is an object, not %s", o.name, describe(k))
+			c.badOperand(suggestion, "what %s joins is an object, not %s", o.name, describe(k))
 		} else {
-			c.badOperand(at, suggestion, "%s takes an object, not %s", o.name, describe(k))
+			c.badOperand(suggestion, "%s takes an object, not %s", o.name, describe(k))
 		}
-		c.skip(v, at)
+		c.skip(v)
 		return
 	}
-	o.parts = append(o.parts, c.pattern(v, at, s))
+	o.parts = append(o.parts, c.pattern(v, s))
 }
 
 // operations reads the operand of $op.
-func (c *compiler) operations(o *operation, v gjson.Result, at *place) {
+func (c *compiler) operations(o *operation, v gjson.Result) {
 	const suggestion = `write "insert", "update", "delete", "truncate", "read" or a list of them`
-	one := func(v gjson.Result, at *place) {
+	one := func(v gjson.Result) {
 		if k := kindOf(v.Raw[0]); k != text {
-			c.badOperand(at, suggestion, "$op takes operations, not %s", describe(k))
-			c.skip(v, at)
+			c.badOperand(suggestion, "$op takes operations, not %s", describe(k))
+			c.skip(v)
 			return
 		}
-		name := c.scalar(v, at).text
+		name := c.scalar(v).text
 		op, ok := ParseOp(name)
 		if !ok {
-			c.badOperand(at, suggestion, "%s is not an operation", quote(name))
+			c.badOperand(suggestion, "%s is not an operation", quote(name))
 		}
 		o.ops |= 1 << op
 	}
 	if kindOf(v.Raw[0]) != array {
-		one(v, at)
+		one(v)
 		return
 	}
-	if c.isList(o, v, at, "a list of operations") {
-		c.each(v, at, one)
+	if c.isList(o, v, "a list of operations") {
+		c.each(v, one)
 	}
 }
 
 // changed reads the operand of $changed.
-func (c *compiler) changed(o *operation, v gjson.Result, at *place) {
+func (c *compiler) changed(o *operation, v gjson.Result) {
 	const suggestion = `write ["column"], ["column.key", "/column/key"] or {"outside": ["column"]}`
 	switch k := kindOf(v.Raw[0]); k {
 	case array:
-		if c.isList(o, v, at, "a list of paths") {
-			c.paths(o, v, at)
+		if c.isList(o, v, "a list of paths") {
+			c.paths(o, v)
 		}
 	case object:
 		o.outside = true
-		known := false
-		c.members(v, at, func(written string, _ bool, value gjson.Result, here *place) {
+		empty := true
+		c.members(v, func(written string, _ bool, value gjson.Result) {
+			empty = false
 			if written != "outside" {
 				if _, operator := keyOf(written); operator && operatorOf(written) == "" {
-					c.unknownOperator(written, here)
+					c.unknownOperator(written)
 				} else {
-					c.badOperand(here, suggestion, "%s is not a part of $changed", quote(written))
+					c.badOperand(suggestion, "%s is not a part of $changed", quote(written))
 				}
-				c.skip(value, here)
+				c.skip(value)
 				return
 			}
-			known = true
 			if k := kindOf(value.Raw[0]); k != array {
-				c.badOperand(here, suggestion, "outside takes a list of paths, not %s", describe(k))
-				c.skip(value, here)
+				c.badOperand(suggestion, "outside takes a list of paths, not %s", describe(k))
+				c.skip(value)
 				return
 			}
-			c.paths(o, value, here)
+			c.paths(o, value)
 		})
-		if !known {
-			c.badOperand(at, suggestion, "$changed has an object without outside")
+		if empty {
+			c.badOperand(suggestion, "$changed has an object without outside")
 		}
 	default:
-		c.badOperand(at, suggestion, "$changed takes a list of paths, not %s", describe(k))
-		c.skip(v, at)
+		c.badOperand(suggestion, "$changed takes a list of paths, not %s", describe(k))
+		c.skip(v)
 	}
 }
 
-func (c *compiler) paths(o *operation, v gjson.Result, at *place) {
+func (c *compiler) paths(o *operation, v gjson.Result) {
 	index := 0
-	c.each(v, at, func(element gjson.Result, here *place) {
+	c.each(v, func(element gjson.Result) {
 		index++
 		if k := kindOf(element.Raw[0]); k != text {
-			c.badOperand(here, "", "a path is a string, not %s", describe(k))
-			c.skip(element, here)
+			c.badOperand("", "a path is a string, not %s", describe(k))
+			c.skip(element)
 			return
 		}
-		p, problem := parsePath(c.scalar(element, here).text)
+		p, problem := parsePath(c.scalar(element).text)
 		switch {
 		case problem != "":
-			c.badOperand(here, `write "column.key", or a JSON Pointer as "/column/key"`, "%s", problem)
+			c.badOperand(`write "column.key", or a JSON Pointer as "/column/key"`, "%s", problem)
 		case len(p) > MaxSegments:
-			c.errs.add(TooLarge, here, "", "the path has %d keys; the limit is %d", len(p), MaxSegments)
+			c.add(TooLarge, "", "the path has %d keys; the limit is %d", len(p), MaxSegments)
 		case slices.ContainsFunc(p, func(key string) bool { return len(key) > MaxKey }):
-			c.errs.add(TooLarge, here, "", "the path has a key of more than %d bytes", MaxKey)
+			c.add(TooLarge, "", "the path has a key of more than %d bytes", MaxKey)
 		}
 		o.paths = append(o.paths, p)
 	})
 	if index > MaxList {
-		c.errs.add(TooLarge, at, "", "%s has %d paths; the limit is %d", o.name, index, MaxList)
+		c.add(TooLarge, "", "%s has %d paths; the limit is %d", o.name, index, MaxList)
 	}
 }
 
@@ -198,7 +198,7 @@ func parsePath(s string) (p path, problem string) {
 	if !pointer {
 		p = strings.Split(s, ".")
 		if slices.Contains(p, "") {
-			return nil, "a path has a key between its dots, at its begin and at its end"
+			return nil, "the path has an empty key"
 		}
 		return p, ""
 	}
@@ -214,11 +214,11 @@ func parsePath(s string) (p path, problem string) {
 }
 
 // isList reports an operand that is not a list with something in it.
-func (c *compiler) isList(o *operation, v gjson.Result, at *place, wanted string) bool {
+func (c *compiler) isList(o *operation, v gjson.Result, wanted string) bool {
 	k := kindOf(v.Raw[0])
 	if k != array {
-		c.badOperand(at, "", "%s takes %s, not %s", o.name, wanted, describe(k))
-		c.skip(v, at)
+		c.badOperand("", "%s takes %s, not %s", o.name, wanted, describe(k))
+		c.skip(v)
 		return false
 	}
 	empty := true
@@ -227,30 +227,30 @@ func (c *compiler) isList(o *operation, v gjson.Result, at *place, wanted string
 		return false
 	})
 	if empty {
-		c.badOperand(at, "", "%s takes %s that is not empty", o.name, wanted)
+		c.badOperand("", "%s takes %s that is not empty", o.name, wanted)
 	}
 	return !empty
 }
 
-func (c *compiler) badOperand(at *place, suggestion, format string, args ...any) {
-	c.errs.add(BadOperand, at, suggestion, format, args...)
+func (c *compiler) badOperand(suggestion, format string, args ...any) {
+	c.add(BadOperand, suggestion, format, args...)
 }
 
 // operatorInValue reports an operator in an operand that is a plain value.
-func (c *compiler) operatorInValue(written string, at *place, of operator) {
+func (c *compiler) operatorInValue(written string, of operator) {
 	if operatorOf(written) == "" {
-		c.unknownOperator(written, at)
+		c.unknownOperator(written)
 		return
 	}
-	c.badOperand(at, literally(written), "%s is an operator, and the operand of %s is a plain value", written, of)
+	c.badOperand(literally(written), "%s is an operator, and the operand of %s is a plain value", written, of)
 }
 
-func (c *compiler) unknownOperator(written string, at *place) {
+func (c *compiler) unknownOperator(written string) {
 	suggestion := literally(written)
 	if near := nearestOperator(written); near != "" {
 		suggestion = "did you mean " + near + "?"
 	}
-	c.errs.add(UnknownOperator, at, suggestion, "%s is not an operator", quote(written))
+	c.add(UnknownOperator, suggestion, "%s is not an operator", quote(written))
 }
 
 // literally says how to write a key that looks like an operator.

@@ -6,9 +6,8 @@ type reading struct {
 	round    uint32
 	taken    []int32 // slots in the order of the text, to take back what a repeated key replaces
 	more     []found // further values of fields that have many; found.next leads through them
-	nest     nesting
 	nonASCII bool
-	text     []byte // scratch
+	escaped  int // where the last escape began that was read, -1 for none
 }
 
 // found is a value that a scan came by.
@@ -60,7 +59,7 @@ func (r *reading) begin() {
 		clear(r.slots)
 		r.round = 1
 	}
-	r.taken, r.more, r.nonASCII = r.taken[:0], r.more[:0], false
+	r.taken, r.more, r.nonASCII, r.escaped = r.taken[:0], r.more[:0], false, -1
 }
 
 // take notes that a value of f begins. Of a repeated key the last value counts, and

@@ -71,16 +71,19 @@ func (r *reading) readObject(s string, i int, kids *fieldTable, depth int) int {
 		if end < 0 {
 			return -1
 		}
-		f := kids.find(s[i:end])
+		f := kids.find(s[i:end], r.escaped > i)
 		i = skipSpace(s, end)
 		if i >= len(s) || s[i] != ':' {
 			return -1
 		}
 		i = skipSpace(s, i+1)
-		if f == nil {
-			i = r.skip(s, i, depth)
-		} else {
+		switch {
+		case f != nil:
 			i = r.read(s, i, f, depth)
+		case i < len(s) && s[i] == '"':
+			i = r.skipString(s, i)
+		default:
+			i = r.skip(s, i, depth)
 		}
 		if i < 0 {
 			return -1
@@ -123,42 +126,10 @@ func (r *reading) readArray(s string, i int, elem *field, depth int) int {
 	}
 }
 
-// nesting remembers of each open container whether it is an object: one bit for each.
-type nesting struct {
-	shallow [shallowLevels / 64]uint64
-	deep    []uint64
-}
-
-func (n *nesting) set(level int, object bool) {
-	word := &n.shallow[0]
-	if level < shallowLevels {
-		word = &n.shallow[level/64]
-	} else {
-		at := (level - shallowLevels) / 64
-		if at == len(n.deep) {
-			n.deep = append(n.deep, 0)
-		}
-		word = &n.deep[at]
-	}
-	bit := uint64(1) << (level % 64)
-	*word &^= bit
-	if object {
-		*word |= bit
-	}
-}
-
-func (n *nesting) object(level int) bool {
-	if level < shallowLevels {
-		return n.shallow[level/64]>>(level%64)&1 == 1
-	}
-	return n.deep[(level-shallowLevels)/64]>>(level%64)&1 == 1
-}
-
 // skip checks the value that begins at i and returns where it ends, -1 for a text that
 // is not JSON. depth is how many containers are open around it.
 func (r *reading) skip(s string, i, depth int) int {
-	open := 0 // containers of the value itself
-	object := false
+	var kinds nesting // of the containers of the value itself
 	for {
 		// A value.
 		if i >= len(s) {
@@ -168,20 +139,17 @@ func (r *reading) skip(s string, i, depth int) int {
 		case b == '"':
 			i = r.skipString(s, i)
 		case b == '{' || b == '[':
-			if depth+open >= MaxDocDepth {
+			if depth+kinds.open >= MaxDocDepth {
 				return -1
 			}
-			r.nest.set(open, object)
-			open++
-			object = b == '{'
+			kinds.push(b == '{')
 			i = skipSpace(s, i+1)
 			if i < len(s) && s[i] == b+2 { // the brackets are two apart in ASCII
+				kinds.pop()
 				i++
-				open--
-				object = r.nest.object(open)
 				break
 			}
-			if object {
+			if b == '{' {
 				i = r.skipKey(s, i)
 			}
 			if i < 0 {
@@ -196,14 +164,14 @@ func (r *reading) skip(s string, i, depth int) int {
 			if i < 0 {
 				return -1
 			}
-			if open == 0 {
+			if kinds.open == 0 {
 				return i
 			}
 			i = skipSpace(s, i)
 			if i >= len(s) {
 				return -1
 			}
-			b := s[i]
+			b, object := s[i], kinds.object()
 			i++
 			if b == ',' {
 				i = skipSpace(s, i)
@@ -218,11 +186,39 @@ func (r *reading) skip(s string, i, depth int) int {
 			if b != '}' && b != ']' || (b == '}') != object {
 				return -1
 			}
-			open--
-			object = r.nest.object(open)
+			kinds.pop()
 		}
 	}
 }
+
+// nesting remembers of each open container whether it is an object.
+type nesting struct {
+	open  int
+	inner uint64   // the innermost, one bit each, the last in the lowest
+	outer []uint64 // the others, 64 in each
+}
+
+func (n *nesting) push(object bool) {
+	if n.open&63 == 0 && n.open > 0 {
+		n.outer = append(n.outer, n.inner)
+	}
+	n.open++
+	n.inner <<= 1
+	if object {
+		n.inner |= 1
+	}
+}
+
+func (n *nesting) pop() {
+	n.open--
+	n.inner >>= 1
+	if n.open&63 == 0 && n.open > 0 {
+		n.inner = n.outer[len(n.outer)-1]
+		n.outer = n.outer[:len(n.outer)-1]
+	}
+}
+
+func (n *nesting) object() bool { return n.inner&1 == 1 }
 
 // skipKey checks a key and the colon behind it, and returns where the value begins.
 func (r *reading) skipKey(s string, i int) int {
@@ -256,45 +252,51 @@ func skipBlanks(s string, i int) int {
 
 const ones, highs = 0x0101010101010101, 0x8080808080808080
 
+// special has the top bit of a byte set where the word has a quote, a backslash, a control
+// character or a byte beyond ASCII. Subtracting borrows into a clear top bit where a byte
+// is too small; xor makes the byte that is looked for zero. A borrow can reach the bytes
+// above, so only the lowest mark is exact.
+func special(word uint64) uint64 {
+	marks := (word ^ ones*'"' - ones) | (word ^ ones*'\\' - ones) | (word - ones*' ') | word
+	return marks & highs
+}
+
 // skipString checks the string whose opening quote is at i and returns where it ends.
 func (r *reading) skipString(s string, i int) int {
 	i++
 	for {
 		for i+8 <= len(s) {
-			word := load8(s, i)
-			quote, backslash := word^ones*'"', word^ones*'\\'
-			// As in plainLen; bytes beyond ASCII are looked for besides.
-			hits := ((word-ones*' ')&^word | (quote-ones)&^quote | (backslash-ones)&^backslash) & highs
-			if word&highs != 0 {
-				r.nonASCII = true
-			}
-			if hits != 0 {
-				i += bits.TrailingZeros64(hits) / 8
-				goto special
+			marks := special(load8(s, i))
+			if marks != 0 {
+				i += bits.TrailingZeros64(marks) / 8
+				break
 			}
 			i += 8
 		}
-		for i < len(s) && s[i] >= ' ' && s[i] != '"' && s[i] != '\\' {
-			if s[i] >= utf8.RuneSelf {
-				r.nonASCII = true
-			}
+		for i < len(s) && s[i] >= ' ' && s[i] < utf8.RuneSelf && s[i] != '"' && s[i] != '\\' {
 			i++
 		}
 		if i >= len(s) {
 			return -1
 		}
-	special:
-		if s[i] == '"' {
+		switch b := s[i]; {
+		case b == '"':
 			return i + 1
-		}
-		n := 0
-		if s[i] == '\\' {
-			n = escapeLen(s[i:])
-		}
-		if n == 0 {
+		case b >= utf8.RuneSelf:
+			r.nonASCII = true
+			for i < len(s) && s[i] >= utf8.RuneSelf {
+				i++
+			}
+		case b == '\\':
+			n := escapeLen(s[i:])
+			if n == 0 {
+				return -1
+			}
+			r.escaped = i
+			i += n
+		default:
 			return -1
 		}
-		i += n
 	}
 }
 

@@ -3,6 +3,7 @@ package filters
 import (
 	"math"
 	"sync/atomic"
+	"unsafe"
 )
 
 // shelf is the filters of one event type, or those of one owner among them, arranged so
@@ -10,15 +11,14 @@ import (
 //
 // A route is found by a hash of its shape and values. The few shapes that have many
 // filters are direct: each row is looked up once for each. The routes of all other shapes
-// are filed besides under one of their values (or under a value that must be there), the
-// one that has the fewest, so that a row meets only shapes that share such a value with it.
+// are filed besides, so that a row meets only shapes that share values with it: see access.
 type shelf[T comparable] struct {
 	topic   *topic[T]
 	uses    map[*shape]*use
 	direct  atomic.Pointer[[]*use]
 	spots   table[spot[T]]
 	access  table[access]
-	filed   atomic.Int64 // routes under access
+	filed   atomic.Int64 // routes under access whose shape is not direct
 	members map[*bound]*listed[T]
 	loose   bag[*listed[T]] // filters that say nothing of a row by which to find them
 }
@@ -27,6 +27,7 @@ type shelf[T comparable] struct {
 type use struct {
 	shape *shape
 	count int           // routes
+	filed int           // those of them that are filed
 	since atomic.Uint64 // stamp from which it is direct; 0 for never, becoming while it is made so
 }
 
@@ -39,59 +40,75 @@ const (
 // spot is what a route leads to. When more is nil, it is the one subscriber of a plain
 // filter.
 type spot[T comparable] struct {
-	values string // one byte that says where it is filed, then those of the route
+	values string // where it is filed, then those of the route
 	one    T
 	more   atomic.Pointer[contents[T]]
 }
 
-// contents are the subscribers of a plain filter, or other filters with their ranges.
+// contents are the subscribers of a plain filter, and other filters of the same route.
 type contents[T comparable] struct {
 	subscribers bag[T]
-	members     bag[*listed[T]]
-	ranges      atomic.Pointer[interval[listed[T]]]
+	others      atomic.Pointer[others[T]]
+}
+
+// others are the filters of a route that are not plain: those of a range by it.
+type others[T comparable] struct {
+	members bag[*listed[T]]
+	ranges  atomic.Pointer[interval[listed[T]]]
 }
 
 // listed is a filter that is not plain, with its subscribers.
 type listed[T comparable] struct {
-	*bound
-	subscribers bag[T]
+	subscribers subscribers[T]
+	bound       *bound
+	born        uint64
+	several     bool // as in bound
+	told        bool // its route says everything but the ends of its range
 }
 
-// access is where routes are filed that share a value.
-type access struct {
-	hash  uint64
-	count int
-	uses  atomic.Pointer[[]*filed]
+// newSpot makes a spot whose values lie behind it, in the same line of memory if they are
+// short.
+func newSpot[T comparable](one T, where filing, values string) *spot[T] {
+	var room struct {
+		s *spot[T]
+		b []byte
+	}
+	switch n := len(where) + len(values); {
+	case n <= 16:
+		made := &struct {
+			spot[T]
+			bytes [16]byte
+		}{}
+		room.s, room.b = &made.spot, made.bytes[:0]
+	case n <= 32:
+		made := &struct {
+			spot[T]
+			bytes [32]byte
+		}{}
+		room.s, room.b = &made.spot, made.bytes[:0]
+	default:
+		room.s, room.b = &spot[T]{}, make([]byte, 0, n)
+	}
+	b := append(append(room.b, where[:]...), values...)
+	room.s.one, room.s.values = one, unsafe.String(&b[0], len(b)) //nolint:gosec // nobody writes to b any more
+	return room.s
 }
 
-// filed is the routes of one shape at an access. The bits of mask tell of hashes that are
-// not there.
-type filed struct {
-	use   *use
-	mask  atomic.Uint64
-	count int
-}
+// route returns the values of the spot's route.
+func (e *spot[T]) route() string { return e.values[len(filing{}):] }
 
-// Where a route is filed: the index of a probe, or this and the index of a slot that must
-// have a value.
-const (
-	filedNowhere = 255
-	filedPresent = 128
-	filedSlots   = 100 // of each sort, that are looked at
-)
+func (e *spot[T]) where() filing { return filing{e.values[0], e.values[1]} }
 
 func (s *shelf[T]) hashOf(e *spot[T]) uint64 {
-	values := e.values[1:]
+	values := e.route()
 	return s.topic.shapeOf(values).hash(values)
 }
-
-func hashAccess(a *access) uint64 { return a.hash }
 
 // spot returns the spot of a route, nil when there is none.
 func (s *shelf[T]) spot(r *route, hash uint64) *spot[T] {
 	q := s.spots.find(hash)
 	for e := q.next(); e != nil; e = q.next() {
-		if e.values[1:] == r.values {
+		if e.route() == r.values {
 			return e
 		}
 	}
@@ -103,24 +120,24 @@ func (s *shelf[T]) addPlain(r route, v T) bool {
 	hash := r.shape.hash(r.values)
 	e := s.spot(&r, hash)
 	if e == nil {
-		s.putSpot(&r, hash, &spot[T]{one: v})
+		s.putSpot(&r, hash, v, nil)
 		return true
 	}
 	c := e.more.Load()
-	if c == nil {
-		c = &contents[T]{}
-		if e.one == v {
-			return false
-		}
-		c.subscribers.put(e.one)
-		c.subscribers.put(v)
-		e.more.Store(c)
-		return true
+	if c != nil {
+		return c.subscribers.put(v)
 	}
-	return c.subscribers.put(v)
+	if e.one == v {
+		return false
+	}
+	c = &contents[T]{}
+	c.subscribers.put(e.one)
+	c.subscribers.put(v)
+	e.more.Store(c)
+	return true
 }
 
-func (s *shelf[T]) putSpot(r *route, hash uint64, e *spot[T]) {
+func (s *shelf[T]) putSpot(r *route, hash uint64, one T, c *contents[T]) {
 	u := s.uses[r.shape]
 	if u == nil {
 		if s.uses == nil {
@@ -132,9 +149,12 @@ func (s *shelf[T]) putSpot(r *route, hash uint64, e *spot[T]) {
 	}
 	u.count++
 	where := s.file(u, r.values, hash)
-	e.values = string(append(append(make([]byte, 0, 64), where), r.values...))
+	e := newSpot(one, where, r.values)
+	if c != nil {
+		e.more.Store(c)
+	}
 	s.spots.put(e, s.hashOf)
-	if where != filedNowhere && u.count >= directMin {
+	if where.filed() && u.count >= directMin {
 		s.makeDirect(u)
 	}
 }
@@ -153,83 +173,14 @@ func (s *shelf[T]) makeDirect(u *use) {
 	u.since.Store(becoming)
 	s.direct.Store(&next)
 	u.since.Store(s.topic.stamp.Add(1))
-}
-
-// file puts a route where it is found by one of its values, and returns where.
-func (s *shelf[T]) file(u *use, values string, hash uint64) byte {
-	if u.since.Load() != 0 {
-		return filedNowhere
-	}
-	where, best := byte(filedNowhere), uint64(0)
-	fewest := math.MaxInt
-	consider := func(at byte, leaf uint64) {
-		count := 0
-		if a := s.accessOf(leaf); a != nil {
-			count = a.count
-		}
-		if count < fewest {
-			where, best, fewest = at, leaf, count
-		}
-	}
-	values = values[4:]
-	for i := range u.shape.probes {
-		var leaf uint64
-		leaf, values = u.shape.leaf(i, values)
-		if i < filedSlots && u.shape.probes[i].prefix == 0 {
-			consider(byte(i), leaf)
-		}
-	}
-	if where == filedNowhere { // no value to be found by, only places that have one
-		for i, slot := range u.shape.anchors {
-			if i < filedSlots {
-				consider(filedPresent+byte(i), presence(slot))
-			}
-		}
-	}
-	if where != filedNowhere {
-		s.fileUnder(best, u, hash)
-	}
-	return where
-}
-
-func (s *shelf[T]) accessOf(hash uint64) *access {
-	q := s.access.find(hash)
-	for a := q.next(); a != nil; a = q.next() {
-		if a.hash == hash {
-			return a
-		}
-	}
-	return nil
-}
-
-func (s *shelf[T]) fileUnder(leaf uint64, u *use, hash uint64) {
-	s.filed.Add(1)
-	a := s.accessOf(leaf)
-	if a == nil {
-		a = &access{hash: leaf}
-		a.uses.Store(&[]*filed{})
-		s.access.put(a, hashAccess)
-	}
-	a.count++
-	uses := *a.uses.Load()
-	for _, f := range uses {
-		if f.use == u {
-			f.count++
-			f.mask.Store(f.mask.Load() | 1<<(hash>>58))
-			return
-		}
-	}
-	f := &filed{use: u, count: 1}
-	f.mask.Store(1 << (hash >> 58))
-	next := append(append(make([]*filed, 0, len(uses)+1), uses...), f)
-	a.uses.Store(&next)
+	s.filed.Add(-int64(u.filed))
 }
 
 // dropSpot takes away a spot that leads to nothing.
 func (s *shelf[T]) dropSpot(e *spot[T], r *route, hash uint64) {
 	s.spots.drop(e, hash)
 	u := s.uses[r.shape]
-	if where := e.values[0]; where != filedNowhere {
+	if where := e.where(); where.filed() {
 		s.unfile(u, where, r.values)
 	}
 	if u.count--; u.count > 0 {
@@ -247,35 +198,6 @@ func (s *shelf[T]) dropSpot(e *spot[T], r *route, hash uint64) {
 	}
 	r.shape.refs--
 	s.topic.dropShape(r.shape)
-}
-
-func (s *shelf[T]) unfile(u *use, where byte, values string) {
-	var leaf uint64
-	if where >= filedPresent {
-		leaf = presence(u.shape.anchors[where-filedPresent])
-	} else {
-		values = values[4:]
-		for i := range int(where) + 1 {
-			leaf, values = u.shape.leaf(i, values)
-		}
-	}
-	s.filed.Add(-1)
-	a := s.accessOf(leaf)
-	if a.count--; a.count == 0 {
-		s.access.drop(a, leaf)
-		return
-	}
-	uses := *a.uses.Load()
-	for i, f := range uses {
-		if f.use != u {
-			continue
-		}
-		if f.count--; f.count == 0 {
-			next := append(append(make([]*filed, 0, len(uses)), uses[:i]...), uses[i+1:]...)
-			a.uses.Store(&next)
-		}
-		return
-	}
 }
 
 // dropPlain takes away a subscriber of a plain filter and reports whether it was there.
@@ -297,9 +219,7 @@ func (s *shelf[T]) dropPlain(r route, v T) bool {
 	return true
 }
 
-func (c *contents[T]) empty() bool {
-	return c.subscribers.size == 0 && c.members.size == 0 && c.ranges.Load() == nil
-}
+func (c *contents[T]) empty() bool { return c.subscribers.size == 0 && c.others.Load() == nil }
 
 // add adds a subscriber of a filter that is not plain.
 func (s *shelf[T]) add(b *bound, v T) bool {
@@ -310,8 +230,8 @@ func (s *shelf[T]) add(b *bound, v T) bool {
 	if s.members == nil {
 		s.members = map[*bound]*listed[T]{}
 	}
-	m = &listed[T]{bound: b}
-	m.subscribers.put(v)
+	m = &listed[T]{bound: b, born: b.born, several: b.several, told: b.told && len(b.rest) == 0}
+	m.subscribers.one = v
 	s.members[b] = m
 	b.refs++
 	for i := range b.routes {
@@ -328,15 +248,14 @@ func (s *shelf[T]) addRoute(r *route, m *listed[T]) {
 	hash := r.shape.hash(r.values)
 	e := s.spot(r, hash)
 	if e == nil {
-		e = &spot[T]{}
+		var nobody T
 		c := &contents[T]{}
 		c.put(r, m)
-		e.more.Store(c)
-		s.putSpot(r, hash, e)
+		s.putSpot(r, hash, nobody, c)
 		return
 	}
 	c := e.more.Load()
-	if c == nil { // of the same shape and values as a plain filter, and more besides
+	if c == nil { // a plain filter has the same route
 		c = &contents[T]{}
 		c.subscribers.put(e.one)
 		c.put(r, m)
@@ -350,21 +269,27 @@ func (s *shelf[T]) addRoute(r *route, m *listed[T]) {
 func (s *shape) open() bool { return len(s.probes) == 0 && len(s.present) == 0 && s.ranged < 0 }
 
 func (c *contents[T]) put(r *route, m *listed[T]) {
+	o := c.others.Load()
+	if o == nil {
+		o = &others[T]{}
+		defer c.others.Store(o)
+	}
 	if r.shape.ranged < 0 {
-		c.members.put(m)
+		o.members.put(m)
 		return
 	}
-	c.ranges.Store(c.ranges.Load().put(r.low, r.high, m))
+	o.ranges.Store(o.ranges.Load().put(r.low, r.high, m))
 }
 
 // drop takes away a subscriber of a filter that is not plain.
 func (s *shelf[T]) drop(b *bound, v T) bool {
 	m := s.members[b]
-	if m == nil || !m.subscribers.drop(v) {
+	if m == nil {
 		return false
 	}
-	if m.subscribers.size > 0 {
-		return true
+	found, last := m.subscribers.drop(v)
+	if !found || !last {
+		return found
 	}
 	delete(s.members, b)
 	for i := range b.routes {
@@ -386,10 +311,17 @@ func (s *shelf[T]) dropRoute(r *route, m *listed[T]) {
 		return // two routes of one filter may be the same
 	}
 	c := e.more.Load()
+	if c == nil || c.others.Load() == nil {
+		return
+	}
+	o := c.others.Load()
 	if r.shape.ranged < 0 {
-		c.members.drop(m)
-	} else if rest, found := c.ranges.Load().drop(r.low, m); found {
-		c.ranges.Store(rest)
+		o.members.drop(m)
+	} else if rest, found := o.ranges.Load().drop(r.low, m); found {
+		o.ranges.Store(rest)
+	}
+	if o.members.size == 0 && o.ranges.Load() == nil {
+		c.others.Store(nil)
 	}
 	if c.empty() {
 		s.dropSpot(e, r, hash)

@@ -23,23 +23,22 @@ type directory[E any] struct {
 	segments []atomic.Pointer[segment[E]]
 }
 
+// segment keeps tags and things in one piece of memory: a search reads few lines of it.
 type segment[E any] struct {
-	depth int // bits of the hash that its things share
-	used  int // places that are not free; those of things that are gone count
-	live  int
-	tags  []atomic.Uint64 // a group's, one byte a place
-	items []atomic.Pointer[E]
+	tags  [groups]atomic.Uint64 // a group's, one byte a place
+	next  atomic.Pointer[segment[E]]
+	depth uint8 // bits of the hash that its things share
+	used  uint8 // places that are not free; those of things that are gone count
+	live  uint8
+	items [8 * groups]atomic.Pointer[E]
 }
 
 const (
-	tagFree  = 0
-	tagGone  = 1
-	groupMax = 8 // groups of a segment before it is split
+	tagFree = 0
+	tagGone = 1
+	groups  = 8
+	fullAt  = 7 * groups // places in use; some stay free, to end a search
 )
-
-func newSegment[E any](depth, groups int) *segment[E] {
-	return &segment[E]{depth: depth, tags: make([]atomic.Uint64, groups), items: make([]atomic.Pointer[E], 8*groups)}
-}
 
 func tagOf(hash uint64) uint64 {
 	if tag := hash >> 8 & 0xff; tag > tagGone {
@@ -52,6 +51,7 @@ func tagOf(hash uint64) uint64 {
 type search[E any] struct {
 	segment *segment[E]
 	tag     uint64 // in every byte
+	start   uint64
 	group   uint64
 	left    int
 	hits    uint64
@@ -64,10 +64,14 @@ func (t *table[E]) find(hash uint64) search[E] {
 	if d == nil {
 		return search[E]{}
 	}
-	s := d.segments[hash>>1>>(63-d.depth)].Load()
-	q := search[E]{segment: s, tag: tagOf(hash) * ones, group: hash & uint64(len(s.tags)-1), left: len(s.tags)}
+	q := search[E]{segment: d.of(hash).Load(), tag: tagOf(hash) * ones, start: hash % groups, group: hash % groups, left: groups}
 	q.load()
 	return q
+}
+
+// of returns the place of the segment for a hash.
+func (d *directory[E]) of(hash uint64) *atomic.Pointer[segment[E]] {
+	return &d.segments[hash>>1>>(63-d.depth)]
 }
 
 func (q *search[E]) load() {
@@ -87,10 +91,14 @@ func (q *search[E]) next() *E {
 				return e
 			}
 		}
-		if q.left--; q.last || q.left == 0 {
-			return nil
+		if q.left--; q.left > 0 && !q.last {
+			q.group = (q.group + 1) % groups
+		} else {
+			if q.segment = q.segment.next.Load(); q.segment == nil {
+				return nil
+			}
+			q.group, q.left = q.start, groups
 		}
-		q.group = (q.group + 1) & uint64(len(q.segment.tags)-1)
 		q.load()
 	}
 	return nil
@@ -102,23 +110,19 @@ func (t *table[E]) put(e *E, hashOf func(*E) uint64) {
 	d := t.dir.Load()
 	if d == nil {
 		d = &directory[E]{segments: make([]atomic.Pointer[segment[E]], 1)}
-		d.segments[0].Store(newSegment[E](0, 1))
+		d.segments[0].Store(&segment[E]{})
 		t.dir.Store(d)
 	}
-	for {
-		s := d.segments[hash>>1>>(63-d.depth)].Load()
-		if s.put(e, hash) {
-			t.count++
-			return
-		}
-		d = t.makeRoom(d, s, hash, hashOf)
+	for !d.of(hash).Load().put(e, hash) {
+		d = t.makeRoom(d, hash, hashOf)
 	}
+	t.count++
 }
 
-// put reports whether there was room.
+// put reports whether there was room in the segment; those behind it are for things that
+// cannot be told apart.
 func (s *segment[E]) put(e *E, hash uint64) bool {
-	group := hash & uint64(len(s.tags)-1)
-	for range s.tags {
+	for group, left := hash%groups, groups; left > 0; group, left = (group+1)%groups, left-1 {
 		word := s.tags[group].Load()
 		for at := range 8 {
 			tag := word >> (8 * at) & 0xff
@@ -126,7 +130,7 @@ func (s *segment[E]) put(e *E, hash uint64) bool {
 				continue
 			}
 			if tag == tagFree {
-				if 8*s.used >= 7*len(s.items) {
+				if s.used >= fullAt {
 					return false
 				}
 				s.used++
@@ -137,31 +141,35 @@ func (s *segment[E]) put(e *E, hash uint64) bool {
 			s.live++
 			return true
 		}
-		group = (group + 1) & uint64(len(s.tags)-1)
 	}
 	return false
 }
 
-// makeRoom replaces a segment that is full by a clean or larger one, or by two.
-func (t *table[E]) makeRoom(d *directory[E], s *segment[E], hash uint64, hashOf func(*E) uint64) *directory[E] {
-	const deepest = 40 // beyond, the hashes are as good as equal
-	groups := len(s.tags)
-	if 2*s.live > len(s.items) {
-		groups *= 2
-	}
-	if groups <= groupMax || s.depth >= deepest {
-		next := newSegment[E](s.depth, groups)
+// makeRoom cleans a segment that is full, splits it in two, or, where the hashes do not
+// differ, puts another one before it.
+func (t *table[E]) makeRoom(d *directory[E], hash uint64, hashOf func(*E) uint64) *directory[E] {
+	s := d.of(hash).Load()
+	depth := uint(s.depth)
+	if s.next.Load() == nil && s.live < fullAt/2 {
+		next := &segment[E]{depth: s.depth}
 		s.each(func(e *E) { next.put(e, hashOf(e)) })
-		d.replace(s.depth, hash, next)
+		d.replace(depth, hash, next)
 		return d
 	}
-	if s.depth == int(d.depth) { //nolint:gosec // at most deepest
+	// A directory is not made longer than the things are many.
+	if s.next.Load() != nil || depth+3 > uint(bits.Len(uint(t.count))) { //nolint:gosec // not negative
+		before := &segment[E]{depth: s.depth}
+		before.next.Store(s)
+		d.replace(depth, hash, before)
+		return d
+	}
+	if depth == d.depth {
 		d = d.doubled()
 		t.dir.Store(d)
 	}
-	depth := s.depth + 1
+	depth++
 	bit := uint64(1) << (64 - depth)
-	low, high := newSegment[E](depth, groupMax), newSegment[E](depth, groupMax)
+	low, high := &segment[E]{depth: uint8(depth)}, &segment[E]{depth: uint8(depth)} //nolint:gosec // at most 64
 	s.each(func(e *E) {
 		if h := hashOf(e); h&bit == 0 {
 			low.put(e, h)
@@ -175,8 +183,8 @@ func (t *table[E]) makeRoom(d *directory[E], s *segment[E], hash uint64, hashOf 
 }
 
 // replace puts a segment in the place of the hashes that share depth bits with hash.
-func (d *directory[E]) replace(depth int, hash uint64, s *segment[E]) {
-	width := uint64(1) << (int(d.depth) - depth) //nolint:gosec // at most 2^40
+func (d *directory[E]) replace(depth uint, hash uint64, s *segment[E]) {
+	width := uint64(1) << (d.depth - depth)
 	first := hash >> 1 >> (63 - d.depth) &^ (width - 1)
 	for at := first; at < first+width; at++ {
 		d.segments[at].Store(s)
@@ -195,23 +203,20 @@ func (d *directory[E]) doubled() *directory[E] {
 
 // drop takes a thing away.
 func (t *table[E]) drop(e *E, hash uint64) {
-	d := t.dir.Load()
-	s := d.segments[hash>>1>>(63-d.depth)].Load()
-	group := hash & uint64(len(s.tags)-1)
-	for range s.tags {
-		for at := range 8 {
-			place := 8*int(group) + at //nolint:gosec // few groups
+	for s := t.dir.Load().of(hash).Load(); s != nil; s = s.next.Load() {
+		for i := range 8 * groups {
+			place := (8*int(hash%groups) + i) % (8 * groups) //nolint:gosec // few groups
 			if s.items[place].Load() != e {
 				continue
 			}
-			word := s.tags[group].Load()
-			s.tags[group].Store(word&^(0xff<<(8*at)) | tagGone<<(8*at))
+			at := place % 8
+			word := s.tags[place/8].Load()
+			s.tags[place/8].Store(word&^(0xff<<(8*at)) | tagGone<<(8*at))
 			s.items[place].Store(nil)
 			s.live--
 			t.count--
 			return
 		}
-		group = (group + 1) & uint64(len(s.tags)-1)
 	}
 }
 
@@ -231,9 +236,11 @@ func (t *table[E]) each(fn func(*E)) {
 }
 
 func (s *segment[E]) each(fn func(*E)) {
-	for i := range s.items {
-		if e := s.items[i].Load(); e != nil {
-			fn(e)
+	for ; s != nil; s = s.next.Load() {
+		for i := range s.items {
+			if e := s.items[i].Load(); e != nil {
+				fn(e)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package filters
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -103,7 +104,9 @@ type bound struct {
 	fields    []*field // of data, to be released
 	oldFields []*field
 	routes    []route
-	several   bool // more than one way may lead to it in one row
+	several   bool    // more than one way may lead to it in one row
+	told      bool    // the route says everything but the ends of its range, and rest
+	rest      []int32 // parts of the filter, which must all hold
 }
 
 func hashID(s *shape) uint64 { return mix(uint64(s.id), 1<<59) }
@@ -294,9 +297,53 @@ func (t *topic[T]) bind(f *Filter) *bound {
 		b.several = b.several || len(r.shape.probes) > 0 && r.shape.probes[0].many
 	}
 	b.several = b.several || len(b.routes) > 1
+	if !b.several && p.root.op != condAll {
+		b.told = b.routes[0].tells(&p.root, b)
+	}
+	if !b.several && p.root.op == condAll {
+		b.told = true
+		for i := range p.root.subs {
+			if !b.routes[0].tells(&p.root.subs[i], b) {
+				b.rest = append(b.rest, int32(i)) //nolint:gosec // few
+			}
+		}
+	}
 	b.born = t.stamp.Add(1)
 	t.bounds[f.text] = b
 	return b
+}
+
+// tells reports whether the route of a filter says what one of its parts does.
+func (r *route) tells(c *cond, b *bound) bool {
+	switch c.op {
+	case condEqual, condPrefix, condPresent, condAbove, condAtLeast, condBelow, condAtMost:
+	default:
+		return false
+	}
+	if c.old {
+		return false
+	}
+	slot, values := b.data[c.at], r.values[4:]
+	for _, p := range r.shape.probes {
+		var rest string
+		switch {
+		case p.slot != slot:
+		case c.op == condPresent:
+			return true
+		case c.op == condEqual && p.prefix == 0, c.op == condPrefix && p.prefix > 0:
+			return strings.HasPrefix(values, string(c.with.encode(nil)))
+		}
+		_, rest = hashEncoded(values)
+		values = rest
+	}
+	switch c.op {
+	case condPresent:
+		return slot == r.shape.ranged || slices.Contains(r.shape.present, slot)
+	case condAbove, condAtLeast, condBelow, condAtMost:
+		return slot == r.shape.ranged && c.with.kind == r.shape.order
+	default:
+		return false
+	}
 }
 
 // unbind lets go of a bound filter that nobody uses.

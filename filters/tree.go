@@ -23,10 +23,11 @@ type entry struct {
 
 // operation is an operator with its operand.
 type operation struct {
-	name  operator
-	value node      // $eq $ne $gt $gte $lt $lte $prefix $suffix $contains $exists
-	list  []node    // $in $nin
-	parts []pattern // $and $or; one of $not $before $from $to
+	name    operator
+	written string    // as it was spelled
+	value   node      // $eq $ne $gt $gte $lt $lte $prefix $suffix $contains $exists
+	list    []node    // $in $nin
+	parts   []pattern // $and $or; one of $not $before $from $to
 
 	ops     opSet  // $op
 	paths   []path // $changed
@@ -264,9 +265,9 @@ func (o *operation) appendOperand(b []byte) []byte {
 func (p path) String() string {
 	for i, segment := range p {
 		if segment == "" || strings.Contains(segment, ".") || i == 0 && segment[0] == '/' {
-			at := (*place)(nil)
+			var at place
 			for _, segment := range p {
-				at = &place{parent: at, key: segment}
+				at.enterKey(segment)
 			}
 			return at.pointer()
 		}

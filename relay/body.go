@@ -55,48 +55,103 @@ func (b *Buffer) keep(body []byte) []byte {
 	return slices.Clip(body)
 }
 
-// part is how much of a row goes into a body.
+// part is how much of a change goes into a body.
 type part struct {
 	key      []int  // columns of source.key
 	include  []bool // by column; nil when all are
+	hidden   bool   // the old row was not for all of those who see the event
 	oversize bool   // the body says that it was reduced
 }
 
+func (p *part) includes(i int) bool { return p.include == nil || p.include[i] }
+
 // render writes the body once; NATS and HTTP send the same bytes. A body over the
 // stream's limit keeps its key columns and names all others as unavailable; one
-// whose key alone is over the limit loses that, too.
+// whose key alone is over the limit loses that, too, and the names come last.
 func (m *Mapper) render(e *Event, r *rule, c *Change, row Tuple, buf *Buffer) {
-	body, from, to := m.appendBody(buf.begin(), e, r, c, row, part{key: r.key, include: r.include})
-	for key := r.key; m.maxBody > 0 && len(body) > m.maxBody; key = nil {
-		only := make([]bool, len(c.Relation.Columns))
-		for _, i := range key {
-			only[i] = r.includes(i)
+	p := part{key: r.key, include: r.include, hidden: r.hidesOld(c, e.Owner, e.Visibility)}
+	e.Unavailable = unavailable(c.Relation, row, r.include)
+	for {
+		e.PreviousUnavailable = m.previousUnavailable(e, r, c, &p)
+		body, at := m.appendBody(buf.begin(), e, r, c, row, &p)
+		if m.maxBody <= 0 || len(body) <= m.maxBody || e.Unlisted {
+			e.Body = buf.keep(body)
+			e.Data, e.Previous = at.data.of(e.Body), at.previous.of(e.Body)
+			return
 		}
-		e.Unavailable = nil
-		for i := range c.Relation.Columns {
-			if r.includes(i) && !only[i] {
-				e.Unavailable = append(e.Unavailable, c.Relation.Columns[i].Name)
-			}
-		}
-		// Into memory of its own: the large one is left to the collector.
-		body, from, to = m.appendBody(buf.begin(), e, r, c, row, part{key: key, include: only, oversize: true})
-		if len(key) == 0 {
-			break
+		// What comes next goes into memory of its own: the large one is left to the
+		// collector.
+		switch {
+		case !p.oversize:
+			p.oversize = true
+			e.Unavailable = r.reduce(&p, r.key, c.Relation)
+		case len(p.key) > 0:
+			e.Unavailable = r.reduce(&p, nil, c.Relation)
+		default:
+			e.Unlisted, e.Unavailable = true, nil
 		}
 	}
-	e.Body = buf.keep(body)
-	e.Data = e.Body[from:to:to]
+}
+
+// reduce leaves the key columns in the body, and returns the names of the others.
+func (r *rule) reduce(p *part, key []int, rel *Relation) (names []string) {
+	p.key, p.include = key, make([]bool, len(rel.Columns))
+	for _, i := range key {
+		p.include[i] = r.includes(i)
+	}
+	for i := range rel.Columns {
+		if r.includes(i) && !p.include[i] {
+			names = append(names, rel.Columns[i].Name)
+		}
+	}
+	return names
 }
 
 // includes reports whether column i may be in data.
 func (r *rule) includes(i int) bool { return r.include == nil || r.include[i] }
 
-func (m *Mapper) appendBody(b []byte, e *Event, r *rule, c *Change, row Tuple, p part) (body []byte, from, to int) {
+// tells reports whether the body has the old value of column i. Of a row that was
+// hidden from those who see it now, only the change of the visibility column itself
+// is told.
+func (m *Mapper) tells(i int, r *rule, p *part) bool {
+	return m.changed[i] == filters.Yes && p.includes(i) && (!p.hidden || i == r.visibility)
+}
+
+// previousUnavailable names the columns whose old value may be another than the new
+// one, and is not told. Of a hidden row these are all columns: which of them changed
+// is hidden as well.
+func (m *Mapper) previousUnavailable(e *Event, r *rule, c *Change, p *part) (names []string) {
+	if c.Op != OpUpdate || e.Unlisted {
+		return nil
+	}
+	for i, changed := range m.changed {
+		hidden := p.hidden && i != r.visibility
+		if r.includes(i) && (hidden || changed != filters.No) && !m.tells(i, r, p) {
+			names = append(names, c.Relation.Columns[i].Name)
+		}
+	}
+	return names
+}
+
+// span is a part of a body, by its offsets.
+type span struct{ from, to int }
+
+func (s span) of(body []byte) []byte {
+	if s.to == 0 {
+		return nil
+	}
+	return body[s.from:s.to:s.to]
+}
+
+// places says where in a body the parts are that filters see.
+type places struct{ data, previous span }
+
+func (m *Mapper) appendBody(b []byte, e *Event, r *rule, c *Change, row Tuple, p *part) (body []byte, at places) {
 	b = appendHead(b, e, c.Op)
 	b = append(b, `,"key":`...)
 	b = appendColumns(b, c.Relation, row, p.key)
 	b = append(b, `},"data":`...)
-	from = len(b)
+	at.data.from = len(b)
 	img := &m.newRow
 	if c.Op == OpDelete {
 		img = &m.oldRow
@@ -106,25 +161,34 @@ func (m *Mapper) appendBody(b []byte, e *Event, r *rule, c *Change, row Tuple, p
 	} else {
 		b = appendRow(b, c.Relation, row, p.include)
 	}
-	to = len(b)
-	if c.Op == OpUpdate && !p.oversize {
+	at.data.to = len(b)
+	if c.Op == OpUpdate {
 		b = append(b, `,"previous":`...)
-		b = m.appendPrevious(b, c, p.include, r.hidesOld(c, e.Owner, e.Visibility), r.visibility)
+		at.previous.from = len(b)
+		b = m.appendPrevious(b, c, r, p)
+		at.previous.to = len(b)
 	}
-	if len(e.Unavailable) > 0 {
-		b = append(b, `,"unavailable":[`...)
-		for i, name := range e.Unavailable {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(b, []byte(name))
-		}
-		b = append(b, ']')
+	if len(e.Unavailable) > 0 || (p.oversize && !e.Unlisted) {
+		b = appendNames(append(b, `,"unavailable":`...), e.Unavailable)
+	}
+	if len(e.PreviousUnavailable) > 0 {
+		b = appendNames(append(b, `,"previous_unavailable":`...), e.PreviousUnavailable)
 	}
 	if p.oversize {
 		b = append(b, `,"oversize":true`...)
 	}
-	return append(b, '}'), from, to
+	return append(b, '}'), at
+}
+
+func appendNames(b []byte, names []string) []byte {
+	b = append(b, '[')
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, []byte(name))
+	}
+	return append(b, ']')
 }
 
 // appendHead writes a body's start, up to the key in source.
@@ -169,14 +233,13 @@ func appendColumns(b []byte, rel *Relation, row Tuple, columns []int) []byte {
 	return append(b, '}')
 }
 
-// appendPrevious writes the old values of the columns that changed, where the log
-// carried them. Of a row that was hidden from those who see it now, only the change
-// of the visibility column itself is told.
-func (m *Mapper) appendPrevious(b []byte, c *Change, include []bool, hidden bool, visibility int) []byte {
+// appendPrevious writes the old values of the columns that changed, where they are
+// told.
+func (m *Mapper) appendPrevious(b []byte, c *Change, r *rule, p *part) []byte {
 	b = append(b, '{')
 	first := true
-	for i, changed := range m.changed {
-		if changed == filters.Yes && (include == nil || include[i]) && (!hidden || i == visibility) {
+	for i := range m.changed {
+		if m.tells(i, r, p) {
 			b, first = appendMember(b, first, &c.Relation.Columns[i], c.Old[i]), false
 		}
 	}

@@ -57,13 +57,23 @@ type Event struct {
 	Table       string    // source table, schema.table
 	Key         string    // the row's key as text, several columns joined by "/"
 	Body        []byte    // rendered JSON
-	Data        []byte    // the value of "data" inside Body: what filters see
 	OccurredAt  time.Time // what the event says of itself: the commit, or an outbox row's own time
 	CommittedAt time.Time
 	Lineage     string // of the slot that it was read from
-	// Unavailable lists the top-level columns whose value the log did not carry;
-	// a filter on one of them is undecided. The list is in Body as well.
+
+	// What filters see of it, which Body says as well:
+	Op       Op     // what was done to the row
+	Data     []byte // the value of "data" inside Body
+	Previous []byte // the value of "previous" inside Body; nil unless it is an update
+	// Unavailable lists the top-level columns whose value is not in Data: the log did
+	// not carry it, or it did not fit. A filter on one of them is undecided.
 	Unavailable []string
+	// PreviousUnavailable lists the columns that changed, or may have, and whose old
+	// value is not in Previous.
+	PreviousUnavailable []string
+	// Unlisted is true when not even the names of all that did not fit are told:
+	// nothing is known of a column that is not in Data.
+	Unlisted bool
 }
 
 // ControlPrefix begins the type of an announcement: a message in the event

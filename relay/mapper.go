@@ -23,6 +23,7 @@ type Mapper struct {
 	// Of the change at hand:
 	newRow, oldRow image
 	changed        []filters.Verdict // by column, of an update
+	asked          filters.Event     // that match_new is asked about
 	key            []byte
 }
 
@@ -130,16 +131,25 @@ func (m *Mapper) holds(r *rule, c *Change) bool {
 		verdict = r.touched(m.changed)
 	}
 	if verdict != filters.No && r.MatchNew != nil {
-		verdict = min(verdict, m.newRow.match(r.MatchNew, c.Relation, c.New))
+		verdict = min(verdict, m.matchNew(r.MatchNew, c))
 	}
 	if verdict != filters.No && r.MatchOld != nil {
-		verdict = min(verdict, m.oldRow.match(r.MatchOld, c.Relation, c.Old))
+		verdict = min(verdict, r.MatchOld.MatchDoc(m.oldRow.of(c.Relation, c.Old)))
 	}
 	if verdict == filters.Unknown && !r.undecided {
 		r.undecided = true
 		m.refuse(r.ID, &UndecidedError{Mapping: r.ID, Table: c.Relation.FullName(), Columns: missingColumns(c)})
 	}
 	return verdict == filters.Yes
+}
+
+// matchNew asks a filter about the change as a whole.
+func (m *Mapper) matchNew(f *filters.Filter, c *Change) filters.Verdict {
+	m.asked = filters.Event{Op: filters.Op(c.Op), Data: m.newRow.of(c.Relation, c.New)}
+	if c.Op == OpUpdate && f.NeedsOld() {
+		m.asked.Before = m.oldRow.of(c.Relation, c.Old)
+	}
+	return f.MatchEvent(&m.asked)
 }
 
 // missingColumns names the columns that either row of the change came without.
@@ -182,7 +192,7 @@ func (m *Mapper) event(r *rule, b *binding, c *Change, pos Position, buf *Buffer
 	e := Event{
 		ID: EventID(m.identity, c.XID, c.CommitTime, pos, r.EventType), Type: r.EventType, Position: pos,
 		Owner: owner, Visibility: visibility, Table: b.table, Key: m.keyText(row, r.key),
-		OccurredAt: c.CommitTime, CommittedAt: c.CommitTime, Unavailable: unavailable(c.Relation, row, r.include),
+		OccurredAt: c.CommitTime, CommittedAt: c.CommitTime, Op: c.Op,
 	}
 	m.render(&e, r, c, row, buf)
 	return e
@@ -230,13 +240,21 @@ func (i *image) reset() {
 	i.json, i.doc, i.made = trimmed(i.json)[:0], filters.Doc{}, false
 }
 
-func (i *image) match(f *filters.Filter, rel *Relation, row Tuple) filters.Verdict {
+// of returns the row as a document. Of a row that the log did not carry, nothing is
+// known.
+func (i *image) of(rel *Relation, row Tuple) filters.Doc {
 	if !i.made {
 		i.json = appendRow(i.json, rel, row, nil)
-		i.doc = filters.NewDoc(i.json, unavailable(rel, row, nil))
+		missing := unavailable(rel, row, nil)
+		if row == nil {
+			for n := range rel.Columns {
+				missing = append(missing, rel.Columns[n].Name)
+			}
+		}
+		i.doc = filters.NewDoc(i.json, missing)
 		i.made = true
 	}
-	return f.MatchDoc(i.doc)
+	return i.doc
 }
 
 // trimmed returns scratch memory that a huge row needed to the collector.

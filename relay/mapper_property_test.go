@@ -117,6 +117,7 @@ func TestEveryBodyIsJSONAndItsDataWhatEncodingJSONWouldBuild(t *testing.T) {
 				}
 				require.NoError(t, json.Unmarshal(e.Body, &body))
 				require.Equal(t, string(body.Data), string(e.Data))
+				requireReadsBack(t, e)
 				if body.Oversize {
 					continue
 				}

@@ -44,6 +44,13 @@ func TestAMappingThatTheTableCannotAnswerIsRefusedWithTheRemedy(t *testing.T) {
 		{"insert", `,"audience":"row","visibility_column":"no"`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
 		{"insert", `,"match_new":{"no":1}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
 		{"insert", `,"match_new":{"$$no":1}`, relay.IdentityFull, strings.Replace(columns, "%", "$no", 1)},
+		{"insert", `,"match_new":{"$or":[{"id":"a1"},{"no":{"$gt":1}}]}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
+		{"insert", `,"match_new":{"$not":{"no":{"a":[1]}}}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
+		{"update", `,"match_new":{"$changed":["id","no.x"]}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
+		{"update", `,"match_new":{"$changed":{"outside":["/no"]}}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
+		{"update", `,"match_new":{"$before":{"no":1}}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
+		{"update", `,"match_new":{"no":{"$from":1}}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
+		{"update", `,"match_new":{"$changed":["config"],"user_id":{"$to":"u2"},"$before":{"token":"s"}}`, relay.IdentityFull, "m0 ok"},
 		{"delete", `,"match_old":{"no":1}`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
 		{"update", `,"changed_columns":["no"]`, relay.IdentityFull, strings.Replace(columns, "%", "no", 1)},
 		// What was to be hidden may only have another name now.
@@ -57,6 +64,28 @@ func TestAMappingThatTheTableCannotAnswerIsRefusedWithTheRemedy(t *testing.T) {
 		if tc.want != "m0 ok" {
 			require.Empty(t, got.events)
 		}
+	}
+}
+
+func TestAFilterThatTheOperationCannotAnswerIsRefusedByName(t *testing.T) {
+	for _, tc := range []struct{ op, rest, want string }{
+		{"insert", `,"match_new":{"$changed":["token"]}`, "mapping m0: match_new asks for the row before, and an insert has none: take $changed, $before, $from and $to out of it, or use operation update"},
+		{"insert", `,"match_new":{"$or":[{"id":"a"},{"token":{"$from":"s"}}]}`, "mapping m0: match_new asks for the row before"},
+		{"insert", `,"match_new":{"$before":{}}`, "mapping m0: match_new asks for the row before"},
+		{"insert", `,"match_old":{"id":"a"}`, "mapping m0: an insert has no old row: use match_new"},
+		{"delete", `,"match_new":{"$op":"delete"}`, "mapping m0: a delete has no new row: use match_old"},
+		{"truncate", `,"match_new":{"$op":"truncate"}`, "mapping m0: a truncate has no row to match"},
+		{"update", `,"match_old":{"$changed":["token"]}`, "bad_position at /$changed"},
+		{"update", `,"match_old":{"token":{"$to":"s"}}`, "bad_position at /token/$to"},
+		{"update", `,"match_new":{"token":{"$gtee":"s"},"id":{"$in":[]}}`, "mapping m0: match_new: "},
+	} {
+		got := mapAll(0, []string{agentMapping(tc.op, tc.rest)}, relay.Change{
+			Op: relay.OpInsert, Relation: agents, New: row("a", "u1", "-", "public", "-", "s", "-"),
+		})
+		require.Empty(t, got.events)
+		require.Len(t, got.refused, 1, tc.rest)
+		require.Contains(t, got.refused[0], "mapping m0: ")
+		require.Contains(t, got.refused[0], tc.want)
 	}
 }
 
@@ -79,6 +108,10 @@ func TestAChangeThatCannotBeDecidedRaisesNothingAndIsReportedOnce(t *testing.T) 
 		{"whether anything changed", agentMapping("update", ""), relay.Change{Op: relay.OpUpdate, Old: row("a1", "u1", "?", "public", "?", "s", "?"), New: known}, unknown("tenant_id, config, updated_at"), false},
 		{"no old row at all", agentMapping("update", ""), relay.Change{Op: relay.OpUpdate, New: known}, unknown(everything), false},
 		{"no old row, and the new one is not wanted", agentMapping("update", `,"match_new":{"user_id":"u2"}`), relay.Change{Op: relay.OpUpdate, New: known}, "", false},
+		{"whether a column of a filter changed", agentMapping("update", `,"match_new":{"$changed":["token"]}`), relay.Change{Op: relay.OpUpdate, Old: row("a1", "u0", "-", "public", "-", "?", "-"), New: known}, unknown("token"), false},
+		{"a column of a filter did not change", agentMapping("update", `,"match_new":{"$changed":["visibility"]}`), relay.Change{Op: relay.OpUpdate, Old: row("a1", "u0", "-", "public", "-", "?", "-"), New: known}, "", false},
+		{"no old row, which the filter asks for", agentMapping("update", `,"match_new":{"$before":{"user_id":"u2"}}`), relay.Change{Op: relay.OpUpdate, New: known}, unknown(everything), false},
+		{"no old row, and a rule for it", agentMapping("update", `,"match_old":{"user_id":"u2"}`), relay.Change{Op: relay.OpUpdate, New: known}, unknown(everything), false},
 		{"whether a named column changed", agentMapping("update", `,"changed_columns":["config"]`), relay.Change{Op: relay.OpUpdate, Old: row("a1", "u0", "-", "public", "?", "s", "-"), New: known}, unknown("config"), false},
 		{"another column changed for sure", agentMapping("update", ""), relay.Change{Op: relay.OpUpdate, Old: row("a1", "u0", "-", "public", "?", "s", "-"), New: known}, "", true},
 		{"only an ignored column is unknown", agentMapping("update", ""), relay.Change{Op: relay.OpUpdate, Old: row("a1", "u1", "-", "public", "-", "s", "?"), New: known}, "", false},

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,11 @@ func TestBodiesAreWhatTheContractSays(t *testing.T) {
 			`"op":"update","lsn":"0/16B3748","key":{"id":"a1"}},"data":{"id":"a1","user_id":"u1","tenant_id":null,"visibility":"public"},"previous":{"visibility":"private"},"unavailable":["config","updated_at"]}`, "a1",
 		},
 		{
+			"update: columns whose old value the log did not carry may have changed", agentMapping("update", `,"payload_columns":["id","user_id","visibility","token","updated_at"]`),
+			relay.Change{Op: relay.OpUpdate, Relation: agents, Old: row("a1", "?", "-", "private", "?", "?", "-"), New: row("a1", "u1", "-", "public", "-", "?", "-")},
+			`"op":"update","lsn":"0/16B3748","key":{"id":"a1"}},"data":{"id":"a1","user_id":"u1","visibility":"public","updated_at":null},"previous":{"visibility":"private"},"unavailable":["token"],"previous_unavailable":["user_id"]}`, "a1",
+		},
+		{
 			"update: NULL and a value are a change", agentMapping("update", `,"payload_columns":["tenant_id"]`),
 			relay.Change{Op: relay.OpUpdate, Relation: agents, Old: row("a1", "u1", "-", "public", "-", "-", "-"), New: row("a1", "u1", "t1", "public", "-", "-", "-")},
 			`"op":"update","lsn":"0/16B3748","key":{"id":"a1"}},"data":{"tenant_id":"t1"},"previous":{"tenant_id":null}}`, "a1",
@@ -168,14 +174,40 @@ func TestBodiesAreWhatTheContractSays(t *testing.T) {
 			require.Equal(t, tc.key, e.Key)
 			require.Equal(t, "public.agents", e.Table)
 			require.Equal(t, committed, e.OccurredAt)
-			var parsed struct {
-				Data        json.RawMessage
-				Unavailable []string
-			}
-			require.NoError(t, json.Unmarshal(e.Body, &parsed))
-			require.Equal(t, string(parsed.Data), string(e.Data)) // what filters see is what is sent
-			require.Equal(t, parsed.Unavailable, e.Unavailable)
+			requireReadsBack(t, e)
 		})
+	}
+}
+
+// requireReadsBack demands that what filters see of the event is in its body, for
+// this project's own reader and for any other.
+func requireReadsBack(t *testing.T, e relay.Event) {
+	t.Helper()
+	var got relay.Event
+	require.NoError(t, got.ReadBody(e.Body), "%s", e.Body)
+	want := relay.Event{
+		Body: e.Body, Op: e.Op, Data: e.Data, Previous: e.Previous,
+		Unavailable: e.Unavailable, PreviousUnavailable: e.PreviousUnavailable, Unlisted: e.Unlisted,
+	}
+	if len(got.Unavailable) == 0 { // an oversize event has a list in any case
+		got.Unavailable = want.Unavailable
+	}
+	require.Equal(t, want, got)
+
+	var parsed struct {
+		Source              struct{ Op string }
+		Data, Previous      json.RawMessage
+		Unavailable         []string
+		PreviousUnavailable []string `json:"previous_unavailable"`
+	}
+	require.NoError(t, json.Unmarshal(e.Body, &parsed))
+	require.Equal(t, e.Op.String(), parsed.Source.Op)
+	require.Equal(t, string(e.Data), string(parsed.Data))
+	require.Equal(t, string(e.Previous), string(parsed.Previous))
+	require.ElementsMatch(t, e.Unavailable, parsed.Unavailable)
+	require.Equal(t, e.PreviousUnavailable, parsed.PreviousUnavailable)
+	for _, part := range [][]byte{e.Data, e.Previous} {
+		require.Equal(t, len(part), cap(part)) // an append to it moves it
 	}
 }
 
@@ -228,6 +260,20 @@ func TestAChangeRaisesOnlyWhatItsRulesAskFor(t *testing.T) {
 		{"old row matches", agentMapping("update", `,"match_old":{"user_id":"u1"}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(1, "u2")}, true},
 		{"old row does not", agentMapping("update", `,"match_old":{"user_id":"u2"}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(1, "u2")}, false},
 		{"only one of both rows matches", agentMapping("update", `,"match_old":{"user_id":"u1"},"match_new":{"user_id":"u3"}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(1, "u2")}, false},
+		{"the new row is in a range", agentMapping("insert", `,"match_new":{"config":{"n":{"$gte":0.5,"$lt":2}},"$or":[{"user_id":"u2"},{"token":{"$prefix":"s"}}]}`), relay.Change{Op: relay.OpInsert, New: base}, true},
+		{"the new row is outside of a range", agentMapping("insert", `,"match_new":{"config":{"n":{"$gt":1}}}`), relay.Change{Op: relay.OpInsert, New: base}, false},
+		{"a value within a column changed", agentMapping("update", `,"match_new":{"$changed":["config.n"]}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(4, `{"n": 2}`)}, true},
+		{"a value is only written in another way", agentMapping("update", `,"match_new":{"$changed":["config.n"]}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(4, `{"n": 1.0}`)}, false},
+		{"something outside changed", agentMapping("update", `,"match_new":{"$changed":{"outside":["user_id"]}}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(2, "t2")}, true},
+		{"nothing outside changed", agentMapping("update", `,"match_new":{"$changed":{"outside":["user_id"]}}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(1, "u2")}, false},
+		{"from one value to another", agentMapping("update", `,"match_new":{"user_id":{"$from":"u1","$to":"u2"}}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(1, "u2")}, true},
+		{"from another value", agentMapping("update", `,"match_new":{"user_id":{"$from":"u3","$to":"u2"}}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(1, "u2")}, false},
+		{"what was before, by the rule for the new row", agentMapping("update", `,"match_new":{"$before":{"token":"s"},"token":"x"}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(5, "x")}, true},
+		{"operators on the old row", agentMapping("update", `,"match_old":{"token":{"$in":["s","t"]}}`), relay.Change{Op: relay.OpUpdate, Old: base, New: changed(5, "x")}, true},
+		{"operators on the old row that do not hold", agentMapping("delete", `,"match_old":{"token":{"$nin":["s","t"]}}`), relay.Change{Op: relay.OpDelete, Old: base}, false},
+		{"the operation of an insert", agentMapping("insert", `,"match_new":{"$op":"insert"}`), relay.Change{Op: relay.OpInsert, New: base}, true},
+		{"a row that was read is no insert to a filter", agentMapping("insert", `,"match_new":{"$op":"insert"}`), relay.Change{Op: relay.OpRead, New: base}, false},
+		{"a filter on rows that were read", agentMapping("insert", `,"match_new":{"$op":["read","update"]}`), relay.Change{Op: relay.OpRead, New: base}, true},
 		{"another operation", agentMapping("insert", ""), relay.Change{Op: relay.OpDelete, Old: base}, false},
 		{"a row that was read is new", agentMapping("insert", ""), relay.Change{Op: relay.OpRead, New: base}, true},
 		{"a mapping at rest", agentMapping("insert", `,"enabled":false`), relay.Change{Op: relay.OpInsert, New: base}, false},
@@ -251,24 +297,25 @@ func TestTheAudienceFailsClosed(t *testing.T) {
 		owner      relay.Owner
 		visibility relay.Visibility
 		previous   string
+		untold     []string // previous_unavailable
 	}{
-		{"everyone", relay.OpInsert, "", nil, row("a", "u1", "t1", "private", "-", "-", "-"), relay.Owner{}, relay.VisibleToEveryone, ""},
-		{"owner", relay.OpInsert, owner, nil, row("a", "u1", "t1", "public", "-", "-", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, ""},
-		{"owner is null", relay.OpInsert, owner, nil, row("a", "-", "-", "public", "-", "-", "-"), relay.Owner{}, relay.VisibleToOwner, ""},
-		{"owner was not sent", relay.OpInsert, owner, nil, row("a", "?", "t1", "public", "-", "-", "-"), relay.Owner{TenantID: "t1"}, relay.VisibleToOwner, ""},
-		{"public row", relay.OpInsert, byRow, nil, row("a", "u1", "-", "public", "-", "-", "-"), u1, relay.VisibleToEveryone, ""},
-		{"private row", relay.OpInsert, byRow, nil, row("a", "u1", "-", "private", "-", "-", "-"), u1, relay.VisibleToOwner, ""},
-		{"unlisted row", relay.OpInsert, byRow, nil, row("a", "u1", "-", "unlisted", "-", "-", "-"), u1, relay.VisibleToOwner, ""},
-		{"row that does not say", relay.OpInsert, byRow, nil, row("a", "u1", "-", "-", "-", "-", "-"), u1, relay.VisibleToOwner, ""},
-		{"visibility was not sent", relay.OpInsert, byRow, nil, row("a", "u1", "-", "?", "-", "-", "-"), u1, relay.VisibleToOwner, ""},
-		{"deleted private row", relay.OpDelete, byRow, row("a", "u1", "-", "private", "-", "-", "-"), nil, u1, relay.VisibleToOwner, ""},
-		{"stayed public", relay.OpUpdate, byRow, row("a", "u0", "-", "public", "-", "x", "-"), row("a", "u1", "-", "public", "-", "y", "-"), u1, relay.VisibleToEveryone, `{"user_id":"u0","token":"x"}`},
-		{"stayed the owner's", relay.OpUpdate, byRow, row("a", "u1", "-", "private", "-", "x", "-"), row("a", "u1", "-", "private", "-", "y", "-"), u1, relay.VisibleToOwner, `{"token":"x"}`},
-		{"became public: what was private stays so", relay.OpUpdate, byRow, row("a", "u1", "-", "private", "-", "x", "-"), row("a", "u1", "-", "public", "-", "y", "-"), u1, relay.VisibleToEveryone, `{"visibility":"private"}`},
-		{"became private: the owner had seen it", relay.OpUpdate, byRow, row("a", "u1", "-", "public", "-", "x", "-"), row("a", "u1", "-", "private", "-", "y", "-"), u1, relay.VisibleToOwner, `{"visibility":"public","token":"x"}`},
-		{"new owner: what was the old one's stays so", relay.OpUpdate, owner, row("a", "u0", "t1", "-", "-", "x", "-"), row("a", "u1", "t1", "-", "-", "y", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, `{}`},
-		{"new tenant", relay.OpUpdate, owner, row("a", "u1", "t0", "-", "-", "x", "-"), row("a", "u1", "t1", "-", "-", "y", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, `{}`},
-		{"old owner unknown", relay.OpUpdate, owner, row("a", "?", "t1", "-", "-", "x", "-"), row("a", "u1", "t1", "-", "-", "y", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, `{}`},
+		{"everyone", relay.OpInsert, "", nil, row("a", "u1", "t1", "private", "-", "-", "-"), relay.Owner{}, relay.VisibleToEveryone, "", nil},
+		{"owner", relay.OpInsert, owner, nil, row("a", "u1", "t1", "public", "-", "-", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, "", nil},
+		{"owner is null", relay.OpInsert, owner, nil, row("a", "-", "-", "public", "-", "-", "-"), relay.Owner{}, relay.VisibleToOwner, "", nil},
+		{"owner was not sent", relay.OpInsert, owner, nil, row("a", "?", "t1", "public", "-", "-", "-"), relay.Owner{TenantID: "t1"}, relay.VisibleToOwner, "", nil},
+		{"public row", relay.OpInsert, byRow, nil, row("a", "u1", "-", "public", "-", "-", "-"), u1, relay.VisibleToEveryone, "", nil},
+		{"private row", relay.OpInsert, byRow, nil, row("a", "u1", "-", "private", "-", "-", "-"), u1, relay.VisibleToOwner, "", nil},
+		{"unlisted row", relay.OpInsert, byRow, nil, row("a", "u1", "-", "unlisted", "-", "-", "-"), u1, relay.VisibleToOwner, "", nil},
+		{"row that does not say", relay.OpInsert, byRow, nil, row("a", "u1", "-", "-", "-", "-", "-"), u1, relay.VisibleToOwner, "", nil},
+		{"visibility was not sent", relay.OpInsert, byRow, nil, row("a", "u1", "-", "?", "-", "-", "-"), u1, relay.VisibleToOwner, "", nil},
+		{"deleted private row", relay.OpDelete, byRow, row("a", "u1", "-", "private", "-", "-", "-"), nil, u1, relay.VisibleToOwner, "", nil},
+		{"stayed public", relay.OpUpdate, byRow, row("a", "u0", "-", "public", "-", "x", "-"), row("a", "u1", "-", "public", "-", "y", "-"), u1, relay.VisibleToEveryone, `{"user_id":"u0","token":"x"}`, nil},
+		{"stayed the owner's", relay.OpUpdate, byRow, row("a", "u1", "-", "private", "-", "x", "-"), row("a", "u1", "-", "private", "-", "y", "-"), u1, relay.VisibleToOwner, `{"token":"x"}`, nil},
+		{"became public: what was private stays so", relay.OpUpdate, byRow, row("a", "u1", "-", "private", "-", "x", "-"), row("a", "u1", "-", "public", "-", "y", "-"), u1, relay.VisibleToEveryone, `{"visibility":"private"}`, []string{"id", "user_id", "tenant_id", "config", "token", "updated_at"}},
+		{"became private: the owner had seen it", relay.OpUpdate, byRow, row("a", "u1", "-", "public", "-", "x", "-"), row("a", "u1", "-", "private", "-", "y", "-"), u1, relay.VisibleToOwner, `{"visibility":"public","token":"x"}`, nil},
+		{"new owner: what was the old one's stays so", relay.OpUpdate, owner, row("a", "u0", "t1", "-", "-", "x", "-"), row("a", "u1", "t1", "-", "-", "y", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, `{}`, []string{"id", "user_id", "tenant_id", "visibility", "config", "token", "updated_at"}},
+		{"new tenant", relay.OpUpdate, owner, row("a", "u1", "t0", "-", "-", "x", "-"), row("a", "u1", "t1", "-", "-", "y", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, `{}`, []string{"id", "user_id", "tenant_id", "visibility", "config", "token", "updated_at"}},
+		{"old owner unknown", relay.OpUpdate, owner, row("a", "?", "t1", "-", "-", "x", "-"), row("a", "u1", "t1", "-", "-", "y", "-"), relay.Owner{UserID: "u1", TenantID: "t1"}, relay.VisibleToOwner, `{}`, []string{"id", "user_id", "tenant_id", "visibility", "config", "token", "updated_at"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := mapAll(0, []string{agentMapping(tc.op.String(), tc.audience)}, relay.Change{Op: tc.op, Relation: agents, Old: tc.old, New: tc.new})
@@ -279,6 +326,8 @@ func TestTheAudienceFailsClosed(t *testing.T) {
 			var body struct{ Previous json.RawMessage }
 			require.NoError(t, json.Unmarshal(e.Body, &body))
 			require.Equal(t, tc.previous, string(body.Previous))
+			require.Equal(t, tc.untold, e.PreviousUnavailable)
+			requireReadsBack(t, e)
 		})
 	}
 }
@@ -311,8 +360,77 @@ func TestABodyOverTheLimitIsReducedToItsKey(t *testing.T) {
 		require.Equal(t, tc.unavailable, body.Unavailable, tc.name)
 		require.Equal(t, tc.key, string(body.Source.Key), tc.name)
 	}
-	update := relay.Change{Op: relay.OpUpdate, Relation: agents, Old: insert.New, New: row("a1", "u1", "-", "public", "-", "y", "-")}
-	got := mapAll(1000, []string{agentMapping("update", "")}, update)
-	require.NotContains(t, string(got.events[0].Body), "previous") // it was the large part
-	require.Contains(t, string(got.events[0].Body), `"oversize":true`)
+}
+
+func TestAnUpdateOverTheLimitTellsWhatMayHaveChanged(t *testing.T) {
+	long := strings.Repeat("x", 4000)
+	const byRow = `,"audience":"row","visibility_column":"visibility","key_columns":["id","user_id"]`
+	for _, tc := range []struct {
+		name, rest          string
+		old, new            relay.Tuple
+		data, previous      string
+		unavailable, untold []string
+	}{
+		{
+			"the old value is the large one", "", row("a1", "u1", "-", "public", "-", long, "-"), row("a1", "u1", "-", "public", "-", "y", "-"),
+			`{"id":"a1"}`, `{}`,
+			[]string{"user_id", "tenant_id", "visibility", "config", "token", "updated_at"},
+			[]string{"token"},
+		},
+		{
+			"a key column changed, and one that the log did not carry may have", `,"key_columns":["id","user_id"]`,
+			row("a1", "u1", "?", "public", "-", long, "?"), row("a1", "u2", "t", "public", "-", long, "?"),
+			`{"id":"a1","user_id":"u2"}`, `{"user_id":"u1"}`,
+			[]string{"tenant_id", "visibility", "config", "token", "updated_at"},
+			[]string{"tenant_id"},
+		},
+		{
+			"the old row was hidden", byRow, row("a1", "u1", "-", "private", "-", "-", "-"), row("a1", "u2", "-", "public", "-", long, "-"),
+			`{"id":"a1","user_id":"u2"}`, `{}`,
+			[]string{"tenant_id", "visibility", "config", "token", "updated_at"},
+			[]string{"id", "user_id", "tenant_id", "visibility", "config", "token", "updated_at"},
+		},
+		{
+			"no column is kept", `,"key_columns":["token"],"redact_columns":["user_id"]`,
+			row("a1", "u1", "-", "public", "-", "y", "-"), row("a1", "u2", "-", "public", "-", long, "-"),
+			`{}`, `{}`,
+			[]string{"id", "tenant_id", "visibility", "config", "token", "updated_at"},
+			[]string{"token"},
+		},
+	} {
+		got := mapAll(1000, []string{agentMapping("update", tc.rest)}, relay.Change{Op: relay.OpUpdate, Relation: agents, Old: tc.old, New: tc.new})
+		require.Len(t, got.events, 1, tc.name)
+		e := got.events[0]
+		require.LessOrEqual(t, len(e.Body), 1000, tc.name)
+		require.Equal(t, tc.data, string(e.Data), tc.name)
+		require.Equal(t, tc.previous, string(e.Previous), tc.name)
+		require.Equal(t, tc.unavailable, e.Unavailable, tc.name)
+		require.Equal(t, tc.untold, e.PreviousUnavailable, tc.name)
+		require.Contains(t, string(e.Body), `"oversize":true`, tc.name)
+		requireReadsBack(t, e)
+	}
+}
+
+func TestTheWidestTableFitsIntoAMessageByItsNames(t *testing.T) {
+	wide := &relay.Relation{OID: 9, Schema: "public", Name: "wide", ReplicaIdentity: relay.IdentityFull}
+	var before, after relay.Tuple
+	for i := range 1600 { // the most that Postgres allows
+		name := fmt.Sprintf("%063d", i)
+		wide.Columns = append(wide.Columns, relay.Column{Name: name, Type: textType, Key: i == 0})
+		before = append(before, relay.Value{Kind: relay.Unavailable})
+		after = append(after, relay.Value{Kind: relay.Text, Data: []byte(strings.Repeat("x", 1000))})
+	}
+	before[0] = relay.Value{Kind: relay.Text, Data: []byte("before")}
+	change := relay.Change{Op: relay.OpUpdate, Relation: wide, Old: before, New: after}
+	mapping := []string{mappingRow("m0", "public.wide", "update", "thing.updated", "")}
+	e := mapAll(1<<20-16<<10, mapping, change).events[0] // as NATS has it by default
+	require.LessOrEqual(t, len(e.Body), 1<<20-16<<10)
+	require.Len(t, e.Unavailable, 1599)
+	require.Len(t, e.PreviousUnavailable, 1599)
+	require.False(t, e.Unlisted)
+
+	e = mapAll(16<<10, mapping, change).events[0] // the smallest that the relay works with
+	require.LessOrEqual(t, len(e.Body), 16<<10)
+	require.True(t, e.Unlisted)
+	requireReadsBack(t, e)
 }

@@ -26,8 +26,8 @@ type Mapping struct {
 	EventType      string
 	Table          string // schema.table
 	Op             Op
-	MatchNew       *filters.Filter // nil: any
-	MatchOld       *filters.Filter // nil: any
+	MatchNew       *filters.Filter // on the change: the new row, the operation, and of an update the old row; nil: any
+	MatchOld       *filters.Filter // on the old row alone; nil: any
 	ChangedColumns []string        // at least one of them must have changed; empty: no such condition
 	IgnoredColumns []string        // an update that changes nothing else raises nothing
 	KeyColumns     []string        // empty: the relation's key
@@ -89,10 +89,10 @@ func ParseMapping(row []byte) (Mapping, error) {
 		return m, m.refused(fmt.Errorf("operation %q is none of insert, update, delete, truncate", r.Operation))
 	}
 	var err error
-	if m.MatchNew, err = compileRule(r.MatchNew); err != nil {
+	if m.MatchNew, err = compileRule(r.MatchNew, filters.Compile); err != nil {
 		return m, m.refused(fmt.Errorf("match_new: %w", err))
 	}
-	if m.MatchOld, err = compileRule(r.MatchOld); err != nil {
+	if m.MatchOld, err = compileRule(r.MatchOld, filters.CompileOld); err != nil {
 		return m, m.refused(fmt.Errorf("match_old: %w", err))
 	}
 	if err := m.decidable(); err != nil {
@@ -116,11 +116,11 @@ func (e *MappingError) Unwrap() error { return e.Err }
 func (m *Mapping) refused(err error) error { return &MappingError{Mapping: m.ID, Err: err} }
 
 // compileRule compiles a match column; an absent or empty one is no condition.
-func compileRule(src json.RawMessage) (*filters.Filter, error) {
+func compileRule(src json.RawMessage, compile func([]byte) (*filters.Filter, error)) (*filters.Filter, error) {
 	if len(src) == 0 || bytes.Equal(src, []byte("null")) {
 		return nil, nil
 	}
-	f, err := filters.Compile(src)
+	f, err := compile(src)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +154,8 @@ func (m *Mapping) decidable() error {
 		return fmt.Errorf("a truncate has no row to match")
 	case m.Op == OpInsert && m.MatchOld != nil:
 		return fmt.Errorf("an insert has no old row: use match_new")
+	case m.Op == OpInsert && m.MatchNew != nil && m.MatchNew.NeedsOld():
+		return fmt.Errorf("match_new asks for the row before, and an insert has none: take $changed, $before, $from and $to out of it, or use operation update")
 	case m.Op == OpDelete && m.MatchNew != nil:
 		return fmt.Errorf("a delete has no new row: use match_old")
 	case m.Op != OpUpdate && len(m.ChangedColumns) > 0:
@@ -163,7 +165,7 @@ func (m *Mapping) decidable() error {
 }
 
 // rowColumns returns the columns that the mapping names, to be checked against a
-// relation. Filters contribute their top-level keys.
+// relation. Filters contribute the top-level keys that they read, of either row.
 func (m *Mapping) rowColumns() []string {
 	cols := slices.Concat(m.KeyColumns, m.ChangedColumns, m.Payload)
 	for _, c := range []string{m.UserColumn, m.TenantColumn, m.Visibility} {

@@ -81,6 +81,7 @@ func TestAnOutboxRowIsPublishedAsTheEventThatItIs(t *testing.T) {
 				`","source":{"table":"public.outbox_events","op":"insert","lsn":"0/16B3748",`
 			require.Equal(t, head+tc.body, string(e.Body))
 			require.Equal(t, string(tc.row[9].Data), string(e.Data))
+			require.Equal(t, relay.OpInsert, e.Op)
 			require.Equal(t, outboxID, e.ID)
 			require.Equal(t, tc.key, e.Key)
 			require.Equal(t, tc.owner, e.Owner)
@@ -133,16 +134,49 @@ func TestOnlyInsertsOfEnabledTypesLeaveTheOutbox(t *testing.T) {
 
 func TestAnOutboxEventOverTheLimitIsReduced(t *testing.T) {
 	long := strings.Repeat("x", 2000)
-	for name, r := range map[string]relay.Tuple{
-		"payload":   row("1", outboxID, "thing.created", "thing", "-", "7", "-", "-", "public", `{"a":"`+long+`"}`, `{}`, otherTime),
-		"metadata":  row("1", outboxID, "thing.created", "thing", "-", "7", "-", "-", "public", `{"a":1}`, `{"a":"`+long+`"}`, otherTime),
-		"aggregate": row("1", outboxID, "thing.created", "thing", long, "7", "-", "-", "public", `{"a":1}`, `{}`, otherTime),
+	for name, tc := range map[string]struct {
+		row         relay.Tuple
+		end         string
+		unavailable []string
+		unlisted    bool
+	}{
+		"payload": {
+			row("1", outboxID, "thing.created", "thing", "-", "7", "-", "-", "public", `{"a": "`+long+`", "b\"": {"c": 1}}`, `{}`, otherTime),
+			`,"unavailable":["a","b\""],"oversize":true}`,
+			[]string{"a", `b"`},
+			false,
+		},
+		"metadata": {
+			row("1", outboxID, "thing.created", "thing", "-", "7", "-", "-", "public", `{}`, `{"a":"`+long+`"}`, otherTime),
+			`,"unavailable":[],"oversize":true}`, nil, false,
+		},
+		"aggregate": {
+			row("1", outboxID, "thing.created", "thing", long, "7", "-", "-", "public", `{"a":1}`, `{}`, otherTime),
+			`,"unavailable":["a"],"oversize":true}`,
+			[]string{"a"},
+			false,
+		},
+		"names": {
+			row("1", outboxID, "thing.created", "thing", "-", "7", "-", "-", "public", `{"a": 1, "`+long[:900]+`": 1}`, `{}`, otherTime),
+			`,"oversize":true}`, nil, true,
+		},
+		"names alone": {
+			row("1", outboxID, "thing.created", "thing", "-", "7", "-", "-", "public", `{"a": 1, "`+long+`": 1}`, `{}`, otherTime),
+			`,"oversize":true}`, nil, true,
+		},
+		"payload that is deeper than readers go": {
+			row("1", outboxID, "thing.created", "thing", "-", "7", "-", "-", "public", `{"a": `+strings.Repeat("[", 12_000)+strings.Repeat("]", 12_000)+`}`, `{}`, otherTime),
+			`,"oversize":true}`, nil, true,
+		},
 	} {
-		got := mapAll(1000, nil, relay.Change{Op: relay.OpInsert, Relation: outboxTable, New: r})
+		got := mapAll(1000, nil, relay.Change{Op: relay.OpInsert, Relation: outboxTable, New: tc.row})
 		require.Len(t, got.events, 1, name)
 		e := got.events[0]
 		require.LessOrEqual(t, len(e.Body), 1000, name)
 		require.Equal(t, `{}`, string(e.Data), name)
-		require.Contains(t, string(e.Body), `"key":{"aggregate_type":"thing","aggregate_id":"7"}},"data":{},"oversize":true}`, name)
+		require.Contains(t, string(e.Body), `"key":{"aggregate_type":"thing","aggregate_id":"7"}},"data":{}`+tc.end, name)
+		require.Equal(t, tc.unavailable, e.Unavailable, name)
+		require.Equal(t, tc.unlisted, e.Unlisted, name)
+		requireReadsBack(t, e)
 	}
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ func (m *Mapper) mapOutbox(dst []Event, buf *Buffer, c *Change, b *binding) []Ev
 	e := Event{
 		ID: textOf(row, cols.eventID), Type: textOf(row, cols.eventType), Position: c.Position,
 		Owner: Owner{UserID: textOf(row, cols.user), TenantID: textOf(row, cols.tenant)},
-		Table: b.table, Key: outboxKey(row, cols), OccurredAt: c.CommitTime, CommittedAt: c.CommitTime,
+		Table: b.table, Key: outboxKey(row, cols), OccurredAt: c.CommitTime, CommittedAt: c.CommitTime, Op: OpInsert,
 	}
 	// The table's constraints leave only disabled types to be passed over.
 	if e.ID == "" || e.Type == "" || !isObject(valueOf(row, cols.payload)) {
@@ -66,13 +67,30 @@ func (m *Mapper) mapOutbox(dst []Event, buf *Buffer, c *Change, b *binding) []Ev
 		e.OccurredAt = at
 	}
 	payload, metadata := valueOf(row, cols.payload), valueOf(row, cols.metadata)
-	body, from, to := appendOutbox(buf.begin(), &e, c, cols, payload, metadata, false)
+	body, data := appendOutbox(buf.begin(), &e, c, cols, payload, metadata, false)
 	if m.maxBody > 0 && len(body) > m.maxBody {
-		body, from, to = appendOutbox(buf.begin(), &e, c, cols, []byte(`{}`), nil, true)
+		body, data = m.reduceOutbox(buf, &e, c, cols, payload)
 	}
 	e.Body = buf.keep(body)
-	e.Data = e.Body[from:to:to]
+	e.Data = data.of(e.Body)
 	return append(dst, e)
+}
+
+// reduceOutbox writes an event whose payload does not fit: the payload's keys are
+// named, as long as these fit.
+func (m *Mapper) reduceOutbox(buf *Buffer, e *Event, c *Change, cols *outboxColumns, payload []byte) (body []byte, data span) {
+	e.Unlisted = true
+	if json.Valid(payload) { // it is not when it is too deep, or in a column of another type
+		e.Unavailable, e.Unlisted = namesWithin(payload, m.maxBody)
+	}
+	if !e.Unlisted {
+		body, data = appendOutbox(buf.begin(), e, c, cols, []byte(`{}`), nil, true)
+		if len(body) <= m.maxBody {
+			return body, data
+		}
+		e.Unavailable, e.Unlisted = nil, true
+	}
+	return appendOutbox(buf.begin(), e, c, cols, []byte(`{}`), nil, true)
 }
 
 func valueOf(row Tuple, i int) []byte {
@@ -101,7 +119,7 @@ func outboxKey(row Tuple, cols *outboxColumns) string {
 	return key.String()
 }
 
-func appendOutbox(b []byte, e *Event, c *Change, cols *outboxColumns, payload, metadata []byte, oversize bool) (body []byte, from, to int) {
+func appendOutbox(b []byte, e *Event, c *Change, cols *outboxColumns, payload, metadata []byte, oversize bool) (body []byte, data span) {
 	b = appendHead(b, e, c.Op)
 	b = append(b, `,"key":{`...)
 	first := true
@@ -120,17 +138,20 @@ func appendOutbox(b []byte, e *Event, c *Change, cols *outboxColumns, payload, m
 		b = appendString(b, part)
 	}
 	b = append(b, `}},"data":`...)
-	from = len(b)
+	data.from = len(b)
 	b = append(b, payload...)
-	to = len(b)
+	data.to = len(b)
 	if isObject(metadata) && !bytes.Equal(metadata, []byte(`{}`)) {
 		b = append(b, `,"metadata":`...)
 		b = append(b, metadata...)
 	}
+	if oversize && !e.Unlisted {
+		b = appendNames(append(b, `,"unavailable":`...), e.Unavailable)
+	}
 	if oversize {
 		b = append(b, `,"oversize":true`...)
 	}
-	return append(b, '}'), from, to
+	return append(b, '}'), data
 }
 
 // maxOversizeKey is the longest part of an aggregate's name that a reduced event

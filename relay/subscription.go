@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"time"
 
 	"github.com/dot-do/relay/filters"
@@ -43,6 +44,27 @@ type Gap struct{ From, To uint64 }
 
 func (g Gap) holds(streamSeq uint64) bool {
 	return g.From < streamSeq && (g.To == 0 || streamSeq < g.To)
+}
+
+// FilterError says why the filter of a subscription cannot be used. It tells the code
+// and the place of the first mistake and does not quote the filter.
+type FilterError struct {
+	Code    string
+	Pointer string // JSON Pointer into the filter; empty is the whole
+}
+
+// Error tells code and place.
+func (e *FilterError) Error() string {
+	if e.Pointer == "" {
+		return "filter cannot be used: " + e.Code
+	}
+	return "filter cannot be used: " + e.Code + " at " + e.Pointer
+}
+
+// Quarantined reports whether the subscription matches nothing because of its filter.
+func (s *Subscription) Quarantined() bool {
+	_, is := errors.AsType[*FilterError](s.Broken)
+	return is
 }
 
 // Wants decides whether the event is for this subscription by everything but its

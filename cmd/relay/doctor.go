@@ -212,19 +212,32 @@ func (d *doctor) mappings(catalog *relay.Catalog) {
 	d.add(sevOK, "mappings", fmt.Sprintf("%d in use, %d event types registered", len(usable), len(catalog.Events)), "")
 }
 
+// maxBroken is how many webhooks that match nothing are shown one by one.
+const maxBroken = 20
+
 func (d *doctor) webhooks(ctx context.Context, pool *pgxpool.Pool, store *pgstore.Store) {
 	total, broken := 0, 0
 	err := store.All(ctx, func(s relay.Subscription) error {
 		total++
-		if s.Broken != nil && broken < 20 {
-			broken++
-			d.add(sevError, "webhooks", fmt.Sprintf("webhook %s matches nothing: %v", s.ID, s.Broken), "correct the row in zapier_webhooks")
+		if s.Broken == nil {
+			return nil
 		}
+		if broken++; broken > maxBroken {
+			return nil
+		}
+		remedy := "correct the row in zapier_webhooks"
+		if s.Quarantined() {
+			remedy = "correct its filters; relay filters check --webhook " + s.ID + " shows every mistake"
+		}
+		d.add(sevError, "webhooks", fmt.Sprintf("webhook %s matches nothing: %v", s.ID, s.Broken), remedy)
 		return nil
 	})
 	if err != nil {
 		d.fail("webhooks", err)
 		return
+	}
+	if more := broken - maxBroken; more > 0 {
+		d.add(sevError, "webhooks", plural(more, "more webhook matches nothing", "more webhooks match nothing"), "relay filters check --all names those with a bad filter")
 	}
 	var plain, unsigned int
 	err = pool.QueryRow(ctx, `

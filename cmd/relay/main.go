@@ -43,7 +43,7 @@ func main() {
 		<-signals // the second one does not wait for anything
 		os.Exit(exitFailed)
 	}()
-	code := run(ctx, os.Args[1:], env{program: os.Args[0], stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()})
+	code := run(ctx, os.Args[1:], env{program: os.Args[0], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()})
 	cancel()
 	os.Exit(code)
 }
@@ -51,6 +51,7 @@ func main() {
 // env is what a process gets from outside; tests bring their own.
 type env struct {
 	program        string // as it was called
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
 }
@@ -64,6 +65,7 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Create, change or remove the relay's tables."`
 	Setup   setupCmd   `cmd:"" help:"Create publication, replica identity, slot and stream for the registered mappings."`
 	Doctor  doctorCmd  `cmd:"" help:"Check the whole path and say the remedy for each finding."`
+	Filters filtersCmd `cmd:"" help:"Check filters, and try them on events."`
 	Health  healthCmd  `cmd:"" help:"Ask a running relay whether it is ready; for container health checks."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -89,7 +91,7 @@ func run(ctx context.Context, args []string, e env) int {
 	return exitCode(err)
 }
 
-// reported is an error that the log holds already.
+// reported is an error that the log, or the screen, tells of already.
 type reported struct{ error }
 
 // Unwrap returns the error, for its exit code.

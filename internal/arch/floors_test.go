@@ -32,7 +32,7 @@ var floors = [][]string{
 		"relay/pgsource", "relay/pgstore", "relay/natsstream", "relay/webhook",
 		"internal/api", "internal/oauth", "internal/ops", "migrations",
 	},
-	{"cmd/relay", "e2e"},
+	{"cmd/relay", "e2e", "bench/filters"},
 }
 
 // testSupport lists the packages that only test files, and each other, import.
@@ -43,11 +43,11 @@ var owners = map[string][]string{
 	"github.com/alecthomas/kong":          {"cmd/relay"},
 	"github.com/caarlos0/env/v11":         {"internal/config"},
 	"github.com/jackc/pglogrepl":          {"relay/pgsource"},
-	"github.com/jackc/pgx/v5":             {"relay/pgsource", "relay/pgstore", "migrations", "outbox", "internal/oauth", "internal/pgproc", "internal/pgtest", "cmd/relay"},
+	"github.com/jackc/pgx/v5":             {"relay/pgsource", "relay/pgstore", "migrations", "outbox", "internal/oauth", "internal/pgproc", "internal/pgtest", "cmd/relay", "bench/filters"},
 	"github.com/nats-io/nats-server/v2":   {"relay/natsstream", "internal/natstest"},
 	"github.com/nats-io/nats.go":          {"relay/natsstream", "internal/natstest"},
 	"github.com/prometheus/client_golang": {"internal/ops"},
-	"github.com/tidwall/gjson":            {"filters", "relay/webhook"},
+	"github.com/tidwall/gjson":            {"filters", "relay/webhook", "bench/filters"},
 	"go.yaml.in/yaml/v3":                  {"internal/config"},
 	"golang.org/x/sync":                   {"relay", "relay/pgsource", "relay/pgstore", "relay/natsstream", "relay/webhook", "internal/api", "internal/ops", "cmd/relay"},
 	"golang.org/x/term":                   {"cmd/relay"},

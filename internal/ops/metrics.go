@@ -66,6 +66,7 @@ type Metrics struct {
 	outcomes   *prometheus.CounterVec
 	attempts   *prometheus.HistogramVec
 	subs       *prometheus.GaugeVec
+	quarantine prometheus.Gauge
 	load       *prometheus.GaugeVec
 	panics     prometheus.Counter
 	undecided  prometheus.Counter
@@ -83,9 +84,10 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		outcomes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_delivery_outcomes_total", Help: "Settled outcomes of deliveries."}, []string{"outcome"}),
 		attempts:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_attempt_seconds", Help: "Duration of HTTP attempts.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}, []string{"class"}),
 		subs:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_subscriptions", Help: "Active subscriptions known to delivery, by state: usable, broken."}, []string{"state"}),
+		quarantine: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_filters_quarantined", Help: "Subscriptions that match nothing because their filter cannot be used."}),
 		load:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_delivery_load", Help: "What the delivery engine holds in memory."}, []string{"what"}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_panics_total", Help: "Panics that cost one delivery or one filter."}),
-		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value the log did not carry."}),
+		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value which the event does not show."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_stream_unreadable_total", Help: "Stream messages that are no usable events."}),
 		restarts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_session_restarts_total", Help: "Sessions that ended with an error and were begun again."}, []string{"part"}),
 	}
@@ -93,7 +95,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
-		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
 		gauge("relay_received_lsn", "Log position received, in bytes.", func() float64 { return float64(pos.received.Load()) }),
 		gauge("relay_published_lsn", "Log position held by the stream, in bytes.", func() float64 { return float64(pos.published.Load()) }),
 		gauge("relay_confirmed_lsn", "Log position confirmed to the slot, in bytes.", func() float64 { return float64(pos.confirmed.Load()) }),
@@ -135,8 +137,10 @@ func (m *Metrics) Attempt(class string, d time.Duration) {
 	m.attempts.WithLabelValues(class).Observe(d.Seconds())
 }
 
-// Subscriptions notes how many there are, and how many of them are broken.
-func (m *Metrics) Subscriptions(known, broken int) {
+// Subscriptions notes how many there are, how many of them are broken, and how many
+// of those because of their filter.
+func (m *Metrics) Subscriptions(known, broken, quarantined int) {
+	m.quarantine.Set(float64(quarantined))
 	m.subs.WithLabelValues("usable").Set(float64(known - broken))
 	m.subs.WithLabelValues("broken").Set(float64(broken))
 }

@@ -107,8 +107,12 @@ func TestMetricsAreServed(t *testing.T) {
 	f.metrics.Changes(3)
 	f.metrics.Refused("m1", true)
 	f.metrics.Outcome("delivered", 1)
+	f.metrics.Subscriptions(9, 3, 2)
 	_, body := get(t, f.url+"/metrics")
-	for _, line := range []string{"relay_changes_total 3", `relay_mapping_refused{mapping="m1"} 1`, `relay_delivery_outcomes_total{outcome="delivered"} 1`, "relay_ready 0"} {
+	for _, line := range []string{
+		"relay_changes_total 3", `relay_mapping_refused{mapping="m1"} 1`, `relay_delivery_outcomes_total{outcome="delivered"} 1`, "relay_ready 0",
+		`relay_subscriptions{state="usable"} 6`, `relay_subscriptions{state="broken"} 3`, "relay_filters_quarantined 2",
+	} {
 		require.Contains(t, body, line)
 	}
 	code, body := get(t, f.url+"/livez")

@@ -161,7 +161,7 @@ func decode(msg *nats.Msg) (m relay.StreamMessage, ok bool) {
 	m.Event.Type = strings.TrimPrefix(msg.Subject, eventPrefix)
 	ev := m.Event
 	if m.Control, m.Err = parseHeader(msg.Header, &ev); m.Err == nil {
-		ev.Data, ev.Unavailable, m.Err = splitBody(msg.Data)
+		m.Err = ev.ReadBody(msg.Data)
 	}
 	if m.Err == nil {
 		m.Event = ev

@@ -70,8 +70,9 @@ func TestTheFeedReturnsWhatWasAppended(t *testing.T) {
 	w, f := ready(t, c), feed(t, c)
 	ev := event(2)
 	ev.Visibility, ev.Owner = relay.VisibleToEveryone, relay.Owner{UserID: "u", TenantID: "t"}
-	ev.Body = []byte(`{"id":"x","data":{"a":[1,"}"]},"unavailable":["content"]}`)
+	ev.Body = []byte(`{"id":"x","source":{"op":"update"},"data":{"a":[1,"}"]},"previous":{"a":[]},"unavailable":["content"],"previous_unavailable":["b"]}`)
 	ev.Data, ev.Unavailable = []byte(`{"a":[1,"}"]}`), []string{"content"}
+	ev.Op, ev.Previous, ev.PreviousUnavailable = relay.OpUpdate, []byte(`{"a":[]}`), []string{"b"}
 	require.NoError(t, w.Append(t.Context(), []relay.Event{announcement(1, "a"), ev, event(3)}))
 
 	got := take(t, f, 2)

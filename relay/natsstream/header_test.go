@@ -1,7 +1,6 @@
 package natsstream
 
 import (
-	"encoding/json"
 	"maps"
 	"strings"
 	"testing"
@@ -73,46 +72,6 @@ func event() relay.Event {
 		ID: "evt_1", Type: "thing.updated", Position: relay.Position{CommitLSN: 1},
 		Table: "public.things", OccurredAt: time.Unix(0, 0), Body: []byte(`{"data":{}}`),
 	}
-}
-
-func TestSplitBodyFindsTheTopLevelData(t *testing.T) {
-	for body, want := range map[string]string{
-		`{"data":{"a":1}}`: `{"a":1}`,
-		` { "x" : [1,{"data":2},"}"] , "data" : { "data" : "\"}" } , "y":1 } `: `{ "data" : "\"}" }`,
-		`{"a":"\\","data":12}`:           `12`,
-		`{"a":{},"b":[],"data":null }`:   `null`,
-		`{"data":"x","z":{"data":"no"}}`: `"x"`,
-		`{"data":[1,[2,[3]]],"u":true}`:  `[1,[2,[3]]]`,
-		`{"n":-1.5e3,"data":{}}`:         `{}`,
-	} {
-		data, unavailable, err := splitBody([]byte(body))
-		require.NoError(t, err, body)
-		require.Equal(t, want, string(data), body)
-		require.Nil(t, unavailable)
-	}
-	_, unavailable, err := splitBody([]byte(`{"data":{},"unavailable":["a","\u0062"]}`))
-	require.NoError(t, err)
-	require.Equal(t, []string{"a", "b"}, unavailable)
-}
-
-func TestSplitBodyRefusesWhatIsNoEvent(t *testing.T) {
-	for _, body := range []string{
-		"", "hello", "[]", "12", "{", `{"data"}`, `{}`, `{"a":1}`,
-		`{"data":{},"unavailable":"x"}`, `{"data":{}}x`, strings.Repeat("[", 20_000),
-	} {
-		_, _, err := splitBody([]byte(body))
-		require.Error(t, err, "%.20q", body)
-	}
-}
-
-func FuzzSplitBodyReturnsValidJSONOrAnError(f *testing.F) {
-	f.Add([]byte(`{"a":[1,{"data":2},"}\""],"data":{"data":"\"}"},"unavailable":["x"]}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		data, _, err := splitBody(body)
-		if err == nil && !json.Valid(data) {
-			t.Fatalf("%q gives %q", body, data)
-		}
-	})
 }
 
 func FuzzAcknowledgementsNeverPanic(f *testing.F) {

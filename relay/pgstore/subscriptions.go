@@ -22,9 +22,10 @@ const (
 )
 
 // A created_at in the future was not the database's clock: it says nothing about
-// which events came before.
+// which events came before. A filter that is NULL selects nothing, as in SQL: the text
+// null is a filter that cannot be used.
 const selectSubscription = `
-	select id, user_id, coalesce(tenant_id, ''), event_type, filters::text, target_url, signing_secret,
+	select id, user_id, coalesce(tenant_id, ''), event_type, coalesce(filters::text, 'null'), target_url, signing_secret,
 	       status = 'active', max_retries, retry_backoff_seconds, max_triggers_per_hour,
 	       case when isfinite(created_at) and created_at <= clock_timestamp() then created_at else 'epoch' end
 	from zapier_webhooks `
@@ -192,14 +193,11 @@ func (r *rowReader) compile(text string) compiled {
 // describeFilter names a filter's first mistake by code and place. The full text
 // would quote the filter, and this one is logged.
 func describeFilter(err error) error {
-	var first *filters.Error
-	if !errors.As(err, &first) {
-		return errors.New("filter cannot be used")
+	first, ok := errors.AsType[*filters.Error](err)
+	if !ok {
+		return &relay.FilterError{Code: "unknown"}
 	}
-	if first.Pointer == "" {
-		return fmt.Errorf("filter cannot be used: %s", first.Code)
-	}
-	return fmt.Errorf("filter cannot be used: %s at %s", first.Code, first.Pointer)
+	return &relay.FilterError{Code: string(first.Code), Pointer: first.Pointer}
 }
 
 // open returns a stored signing secret. A plain one is remembered for

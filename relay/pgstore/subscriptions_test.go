@@ -65,13 +65,46 @@ func TestABrokenRowSaysWhyAndMatchesNothing(t *testing.T) {
 	got := readOne(t, s, "w1")
 	require.Nil(t, got.Filter)
 	require.EqualError(t, got.Broken, "filter cannot be used: unknown_operator at /a/b~1c/$canary")
+	require.True(t, got.Quarantined())
 	got = readOne(t, s, "w2")
 	require.Nil(t, got.Filter)
 	require.Empty(t, got.Secrets)
 	require.ErrorIs(t, got.Broken, secret.ErrTampered, "the envelope of another row")
+	require.False(t, got.Quarantined())
 
 	got = readOne(t, open(t, db), "w2")
 	require.ErrorContains(t, got.Broken, "no master key file")
+}
+
+func TestEveryFilterThatCannotBeUsedIsNamedByCodeAndPlace(t *testing.T) {
+	db := newDB(t)
+	db.Exec(`alter table zapier_webhooks alter filters drop not null, drop constraint zapier_webhooks_filters_check,
+		drop constraint zapier_webhooks_filters_size_check`)
+	for id, c := range map[string]struct{ filter, want string }{
+		"null":     {`null`, "not_object"},
+		"json":     {`'null'`, "not_object"},
+		"array":    {`'[]'`, "not_object"},
+		"typo":     {`'{"n": {"$gtee": 1}}'`, "unknown_operator at /n/$gtee"},
+		"mixed":    {`'{"n": {"$gt": 1, "m": 2}}'`, "mixed_object at /n/$gt"},
+		"operand":  {`'{"n": {"$in": []}}'`, "bad_operand at /n/$in"},
+		"position": {`'{"n": {"$changed": ["a"]}}'`, "bad_position at /n/$changed"},
+		"size":     {`jsonb_build_object('n', repeat('x', 20000))`, "too_large"},
+		"fine":     {`'{"n": {"$gt": 1}}'`, ""},
+	} {
+		subscribe(db, id)
+		db.Exec(`update zapier_webhooks set filters = `+c.filter+` where id = $1`, id)
+		got := readOne(t, open(t, db), id)
+		if c.want == "" {
+			require.NoError(t, got.Broken)
+			continue
+		}
+		require.EqualError(t, got.Broken, "filter cannot be used: "+c.want, id)
+		require.Nil(t, got.Filter, id)
+		require.True(t, got.Quarantined(), id)
+	}
+	var all []string
+	require.NoError(t, open(t, db).All(t.Context(), func(s relay.Subscription) error { all = append(all, s.ID); return nil }))
+	require.Len(t, all, 9, "a bad row keeps nobody from being read")
 }
 
 func TestAllCallsBackForEveryRowInPages(t *testing.T) {

@@ -1,7 +1,7 @@
 package webhook
 
 import (
-	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,34 +10,34 @@ import (
 	"github.com/dot-do/relay/relay"
 )
 
-// ownerBuckets splits the subscriptions of one event type, so that a single
-// change copies a small part of them.
-const ownerBuckets = 64
-
-// directory holds every subscription in memory. Readers never wait: they see the
-// state before an update or after it. Updates copy what they change: of the event
-// types that they touch, the lists of the owners that they touch.
+// directory holds every subscription in memory, and those that can match anything in
+// an index over their filters. Readers wait for nobody, but for a row that is being
+// replaced at that very moment: they find it as it was or as it is, and once.
 type directory struct {
-	updates sync.Mutex
-	byID    sync.Map // id → *relay.Subscription
-	types   atomic.Pointer[map[string]*audience]
-	size    atomic.Int64
+	byID sync.Map // id → *relay.Subscription
 
-	// verdict evaluates a filter.
-	verdict func(*relay.Subscription, filters.Doc) filters.Verdict
+	updates   sync.Mutex
+	replacing atomic.Uint64 // odd while a row of the index is being replaced
+
+	size, broken, quarantined atomic.Int64
+
+	// find asks the index, and ask a single filter.
+	find func(m *filters.Matches[*relay.Subscription], eventType, owner string, e *filters.Event)
+	ask  func(*relay.Subscription, *filters.Event) filters.Verdict
+
+	index *filters.Index[*relay.Subscription]
 }
 
-// audience is the usable subscriptions of one event type. It never changes.
-type audience struct {
-	users   ownerIndex // by user id; each subscription is here once, "" for none
-	tenants ownerIndex // by tenant id; those that name a tenant
+// matches are the subscriptions of one event, in memory that one goroutine uses again.
+type matches struct {
+	filters.Matches[*relay.Subscription]
+	event filters.Event
 }
-
-type ownerIndex [ownerBuckets]map[string][]*relay.Subscription
 
 func newDirectory() *directory {
-	d := &directory{verdict: func(s *relay.Subscription, doc filters.Doc) filters.Verdict { return s.Filter.MatchDoc(doc) }}
-	d.types.Store(&map[string]*audience{})
+	d := &directory{index: filters.NewIndex[*relay.Subscription]()}
+	d.find = d.index.Match
+	d.ask = func(s *relay.Subscription, e *filters.Event) filters.Verdict { return s.Filter.MatchEvent(e) }
 	return d
 }
 
@@ -50,47 +50,77 @@ func (d *directory) get(id string) *relay.Subscription {
 	return s.(*relay.Subscription)
 }
 
-// match appends to yes the subscriptions that want the event, and to unknown
-// those whose filter needs a value that the log did not carry. An event that only
-// its owner may see is shown to no filter of anybody else.
-func (d *directory) match(e *relay.Event, seq uint64, yes, unknown []*relay.Subscription, at **relay.Subscription) (y, u []*relay.Subscription) {
-	a := (*d.types.Load())[e.Type]
-	if a == nil {
-		return yes, unknown
-	}
-	doc, prepared := filters.Doc{}, false
-	try := func(list []*relay.Subscription) {
-		for _, s := range list {
-			if !s.Wants(e, seq) {
-				continue
-			}
-			if !prepared {
-				doc, prepared = filters.NewDoc(e.Data, e.Unavailable), true
-			}
-			*at = s
-			switch d.verdict(s, doc) {
-			case filters.Yes:
-				yes = append(yes, s)
-			case filters.Unknown:
-				unknown = append(unknown, s)
-			case filters.No:
-			}
+// match finds the subscriptions that want the event, and those whose filter needs a
+// value that the event does not show. An event that only its owner may see is for
+// nobody else.
+func (d *directory) match(m *matches, e *relay.Event, seq uint64) {
+	m.Yes, m.Unknown = m.Yes[:0], m.Unknown[:0]
+	owner := ""
+	if e.Visibility != relay.VisibleToEveryone {
+		if owner = ownerOf(e); owner == "" {
+			return
 		}
 	}
-	switch {
-	case e.Visibility == relay.VisibleToEveryone:
-		for i := range a.users {
-			for _, list := range a.users[i] {
-				try(list)
-			}
+	m.event = e.ForFilters()
+	d.candidates(m, e.Type, owner)
+	stranger := func(s *relay.Subscription) bool { return !s.Wants(e, seq) }
+	m.Yes, m.Unknown = slices.DeleteFunc(m.Yes, stranger), slices.DeleteFunc(m.Unknown, stranger)
+}
+
+// candidates asks the index. A row that was replaced meanwhile could have been found
+// twice or not at all: then it asks again, while nobody replaces any.
+func (d *directory) candidates(m *matches, eventType, owner string) {
+	if began := d.replacing.Load(); began%2 == 0 {
+		d.find(&m.Matches, eventType, owner, &m.event)
+		if d.replacing.Load() == began {
+			return
 		}
-	case e.Owner.UserID != "":
-		try(a.users.of(e.Owner.UserID))
-	case e.Owner.TenantID != "":
-		try(a.tenants.of(e.Owner.TenantID))
 	}
-	*at = nil
-	return yes, unknown
+	d.updates.Lock()
+	defer d.updates.Unlock()
+	d.find(&m.Matches, eventType, owner, &m.event)
+}
+
+// matchEach is match without the index: it asks the filters of all subscriptions that
+// may have the event, one by one. Those that panic are returned.
+func (d *directory) matchEach(m *matches, e *relay.Event, seq uint64) (panicked []culprit) {
+	m.Yes, m.Unknown = m.Yes[:0], m.Unknown[:0]
+	d.byID.Range(func(_, row any) bool {
+		s := row.(*relay.Subscription)
+		if !usable(s) || !s.Wants(e, seq) {
+			return true
+		}
+		verdict, c := d.askSafely(s, e)
+		switch {
+		case c != nil:
+			panicked = append(panicked, *c)
+		case verdict == filters.Yes:
+			m.Yes = append(m.Yes, s)
+		case verdict == filters.Unknown:
+			m.Unknown = append(m.Unknown, s)
+		}
+		return true
+	})
+	return panicked
+}
+
+// culprit is a subscription whose filter panicked.
+type culprit struct {
+	row           *relay.Subscription
+	reason, stack string
+}
+
+func (d *directory) askSafely(s *relay.Subscription, e *relay.Event) (verdict filters.Verdict, c *culprit) {
+	defer func() {
+		if r := recover(); r != nil {
+			c = &culprit{row: s, reason: panicText(r), stack: string(debug.Stack())}
+		}
+	}()
+	if e.Hides(s.Filter) {
+		return filters.Unknown, nil
+	}
+	event := e.ForFilters()
+	return d.ask(s, &event), nil
 }
 
 // change is a row as it is now; nil Row for a deleted one.
@@ -99,32 +129,63 @@ type change struct {
 	Row *relay.Subscription
 }
 
-// apply makes the changes visible together.
+// apply makes the changes visible, each as a whole.
 func (d *directory) apply(changes []change) {
+	for _, c := range changes {
+		d.updates.Lock() // for a moment only: a reader may wait for it
+		d.replace(c)
+		d.updates.Unlock()
+	}
+}
+
+// quarantine takes the row out of the index because of its filter. A row that was
+// changed meanwhile stays.
+func (d *directory) quarantine(s *relay.Subscription, reason *relay.FilterError) {
 	d.updates.Lock()
 	defer d.updates.Unlock()
-	next := &edit{types: *d.types.Load(), touched: map[string]*audienceEdit{}}
-	for _, c := range changes {
-		old := d.get(c.ID)
-		if usable(old) {
-			next.audience(old.EventType).remove(old)
-		}
-		if usable(c.Row) {
-			next.audience(c.Row.EventType).add(c.Row)
-		}
-		switch {
-		case c.Row != nil && old == nil:
-			d.size.Add(1)
-		case c.Row == nil && old != nil:
-			d.size.Add(-1)
-		}
-		if c.Row == nil {
-			d.byID.Delete(c.ID)
-			continue
-		}
+	if d.get(s.ID) == s {
+		broken := *s
+		broken.Filter, broken.Broken = nil, reason
+		d.replace(change{ID: s.ID, Row: &broken})
+	}
+}
+
+// replace is for one goroutine at a time.
+func (d *directory) replace(c change) {
+	old := d.get(c.ID)
+	d.count(old, -1)
+	d.count(c.Row, 1)
+	if c.Row == nil {
+		d.byID.Delete(c.ID)
+	} else {
 		d.byID.Store(c.ID, c.Row)
 	}
-	next.publish(&d.types)
+	switch before, after := usable(old), usable(c.Row); {
+	case before && after:
+		d.replacing.Add(1)
+		d.index.Remove(keyOf(old), old.Filter, old)
+		d.index.Add(keyOf(c.Row), c.Row.Filter, c.Row)
+		d.replacing.Add(1)
+	case before:
+		d.index.Remove(keyOf(old), old.Filter, old)
+	case after:
+		d.index.Add(keyOf(c.Row), c.Row.Filter, c.Row)
+	}
+}
+
+// count keeps the numbers of rows that are known, that cannot be used, and of these
+// the ones whose filter is the reason.
+func (d *directory) count(s *relay.Subscription, by int64) {
+	if s == nil {
+		return
+	}
+	d.size.Add(by)
+	if s.Broken != nil {
+		d.broken.Add(by)
+	}
+	if s.Quarantined() {
+		d.quarantined.Add(by)
+	}
 }
 
 // ids calls fn for every known subscription.
@@ -138,108 +199,29 @@ func usable(s *relay.Subscription) bool {
 	return s != nil && s.Broken == nil && s.Filter != nil && !slices.Contains(s.Gaps, relay.Gap{})
 }
 
-// edit collects the copies of the audiences that an update touches.
-type edit struct {
-	types   map[string]*audience
-	touched map[string]*audienceEdit
-}
-
-func (e *edit) audience(eventType string) *audienceEdit {
-	a, ok := e.touched[eventType]
-	if !ok {
-		a = &audienceEdit{}
-		if old := e.types[eventType]; old != nil {
-			a.audience = *old // the bucket lists; the maps behind them are copied on write
-		}
-		e.touched[eventType] = a
+// keyOf says which events are for the row: those of its type, and of their owner's
+// events the ones that name its user or its tenant.
+func keyOf(s *relay.Subscription) filters.Key {
+	k := filters.Key{Type: s.EventType}
+	if s.Owner.UserID != "" {
+		k.Owners = append(k.Owners, userKey(s.Owner.UserID))
 	}
-	return a
-}
-
-func (e *edit) publish(to *atomic.Pointer[map[string]*audience]) {
-	if len(e.touched) == 0 {
-		return
-	}
-	next := make(map[string]*audience, len(e.types)+len(e.touched))
-	maps.Copy(next, e.types)
-	for t, a := range e.touched {
-		next[t] = &a.audience
-	}
-	to.Store(&next)
-}
-
-// audienceEdit is an audience being changed.
-type audienceEdit struct {
-	audience
-	userEdit, tenantEdit indexEdit
-}
-
-func (a *audienceEdit) add(s *relay.Subscription) {
-	a.userEdit.add(&a.users, s.Owner.UserID, s)
 	if s.Owner.TenantID != "" {
-		a.tenantEdit.add(&a.tenants, s.Owner.TenantID, s)
+		k.Owners = append(k.Owners, tenantKey(s.Owner.TenantID))
 	}
+	return k
 }
 
-func (a *audienceEdit) remove(s *relay.Subscription) {
-	a.userEdit.remove(&a.users, s.Owner.UserID, s)
-	if s.Owner.TenantID != "" {
-		a.tenantEdit.remove(&a.tenants, s.Owner.TenantID, s)
+// ownerOf names the owner of an event as keyOf does; "" is nobody.
+func ownerOf(e *relay.Event) string {
+	switch {
+	case e.Owner.UserID != "":
+		return userKey(e.Owner.UserID)
+	case e.Owner.TenantID != "":
+		return tenantKey(e.Owner.TenantID)
 	}
+	return ""
 }
 
-// indexEdit knows which parts of an index are copies already: readers may be
-// walking the others.
-type indexEdit struct {
-	buckets [ownerBuckets]bool
-	lists   map[string]bool
-}
-
-func (e *indexEdit) add(x *ownerIndex, owner string, s *relay.Subscription) {
-	b := e.writable(x, owner)
-	b[owner] = append(b[owner], s)
-}
-
-func (e *indexEdit) remove(x *ownerIndex, owner string, s *relay.Subscription) {
-	b := e.writable(x, owner)
-	b[owner] = slices.DeleteFunc(b[owner], func(other *relay.Subscription) bool { return other.ID == s.ID })
-	if len(b[owner]) == 0 {
-		delete(b, owner)
-	}
-}
-
-// writable returns the owner's bucket with a list of the owner that is a copy.
-func (e *indexEdit) writable(x *ownerIndex, owner string) map[string][]*relay.Subscription {
-	i := bucketOf(owner)
-	if !e.buckets[i] {
-		x[i], e.buckets[i] = cloneBucket(x[i]), true
-	}
-	if !e.lists[owner] {
-		if e.lists == nil {
-			e.lists = map[string]bool{}
-		}
-		if list, ok := x[i][owner]; ok {
-			x[i][owner] = slices.Clone(list)
-		}
-		e.lists[owner] = true
-	}
-	return x[i]
-}
-
-func cloneBucket(b map[string][]*relay.Subscription) map[string][]*relay.Subscription {
-	if b == nil {
-		return map[string][]*relay.Subscription{}
-	}
-	return maps.Clone(b)
-}
-
-func (x *ownerIndex) of(owner string) []*relay.Subscription { return x[bucketOf(owner)][owner] }
-
-// bucketOf is FNV-1a.
-func bucketOf(owner string) int {
-	h := uint32(2166136261)
-	for i := range len(owner) {
-		h = (h ^ uint32(owner[i])) * 16777619
-	}
-	return int(h % ownerBuckets)
-}
+func userKey(id string) string   { return "u:" + id }
+func tenantKey(id string) string { return "t:" + id }

@@ -63,6 +63,7 @@ type Engine struct {
 
 	attempts  context.Context // of the attempts; ends when the drain's time is over
 	cut       context.CancelFunc
+	matches   matches                        // of the event at hand; used by intake only
 	undecided map[string]*relay.Subscription // used by intake only
 	sweeping  sync.Mutex
 

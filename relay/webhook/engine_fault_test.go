@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dot-do/relay/filters"
 	"github.com/dot-do/relay/relay"
 	"github.com/dot-do/relay/relay/webhook"
 )
@@ -150,14 +149,17 @@ func TestBrokenSubscriptionIsReportedOnceAndHarmsNobody(t *testing.T) {
 	s := newStage(t, time.Minute)
 	s.subscribe(t, "fine")
 	broken := s.subscription(t, "broken", `{}`)
-	broken.Filter, broken.Broken = nil, errors.New("filter: unknown operator $gtee")
+	broken.Filter, broken.Broken = nil, &relay.FilterError{Code: "unknown_operator", Pointer: "/n/$gtee"}
 	s.subs.Put(broken)
 	var logged bytes.Buffer
 	var mu sync.Mutex
 	cfg := s.config()
 	cfg.Logger = slog.New(slog.NewJSONHandler(&locked{w: &logged, mu: &mu}, nil))
-	var known, bad atomic.Int64
-	cfg.Observer.Subscriptions = func(k, b int) { known.Store(int64(k)); bad.Store(int64(b)) }
+	unsealed := s.subscription(t, "unsealed", `{}`)
+	unsealed.Filter, unsealed.Broken = nil, errors.New("signing secret is sealed")
+	s.subs.Put(unsealed)
+	var counted atomic.Value
+	cfg.Observer.Subscriptions = func(known, broken, quarantined int) { counted.Store([3]int{known, broken, quarantined}) }
 	start(t, cfg)
 	for range 3 {
 		s.feed.Announce(relay.Announcement{ID: "broken", Op: "update"})
@@ -165,7 +167,7 @@ func TestBrokenSubscriptionIsReportedOnceAndHarmsNobody(t *testing.T) {
 	}
 	eventually(t, func() bool { return s.count("fine") == 30 && s.feed.Open() == 0 }, "fine has all")
 	require.Empty(t, s.received("broken"))
-	require.Equal(t, [2]int64{2, 1}, [2]int64{known.Load(), bad.Load()})
+	require.Equal(t, [3]int{3, 2, 1}, counted.Load())
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, 1, bytes.Count(logged.Bytes(), []byte("gtee")))
@@ -304,25 +306,57 @@ func (haltingFeed) Next(context.Context, int) ([]relay.StreamMessage, error) {
 	return nil, relay.Halt("stream_gone", errors.New("stream was deleted"), "create it")
 }
 
+func TestASubscriptionWhoseFilterBreaksLosesItsEarlierOne(t *testing.T) {
+	s := newStage(t, time.Minute)
+	s.subscribe(t, "fine", "tightened")
+	start(t, s.config())
+	s.emit(1)
+	eventually(t, func() bool { return s.count("tightened") == 1 }, "it works")
+	broken := s.subscription(t, "tightened", `{}`)
+	broken.Filter, broken.Broken = nil, &relay.FilterError{Code: "bad_operand", Pointer: "/n/$gt"}
+	s.subs.Put(broken)
+	s.feed.Announce(relay.Announcement{ID: "tightened", Op: "update"})
+	s.emit(10)
+	eventually(t, func() bool { return s.feed.Open() == 0 }, "all acked")
+	require.Equal(t, [2]int{11, 1}, [2]int{s.count("fine"), s.count("tightened")})
+	s.subs.Put(s.subscription(t, "tightened", `{"n":12}`))
+	s.feed.Announce(relay.Announcement{ID: "tightened", Op: "update"})
+	s.emit(3)
+	eventually(t, func() bool { return s.feed.Open() == 0 }, "all acked")
+	require.Equal(t, [2]int{14, 2}, [2]int{s.count("fine"), s.count("tightened")})
+}
+
 func TestFilterThatPanicsCostsItsSubscriptionOnly(t *testing.T) {
 	s := newStage(t, time.Minute)
 	s.subscribe(t, "a", "bad", "b")
 	var panicked atomic.Int64
+	var counted atomic.Value
 	cfg := s.config()
 	cfg.Observer.Panicked = func() { panicked.Add(1) }
+	cfg.Observer.Subscriptions = func(known, broken, quarantined int) { counted.Store([3]int{known, broken, quarantined}) }
 	e, err := webhook.New(cfg)
 	require.NoError(t, err)
-	webhook.SetVerdict(e, func(sub *relay.Subscription, _ filters.Doc) filters.Verdict {
-		if sub.ID == "bad" {
-			panic("planted")
-		}
-		return filters.Yes
-	})
+	webhook.PlantPanic(e, "bad")
 	run(t, e)
 	s.emit(50)
 	eventually(t, func() bool { return s.feed.Open() == 0 }, "all acked")
 	require.Equal(t, [3]int{50, 0, 50}, [3]int{s.count("a"), s.count("bad"), s.count("b")})
-	require.EqualValues(t, 1, panicked.Load())
+	require.EqualValues(t, 2, panicked.Load(), "once in the index, once alone")
+	require.Equal(t, [3]int{3, 1, 1}, counted.Load())
+}
+
+func TestAnIndexThatPanicsCostsNoDelivery(t *testing.T) {
+	s := newStage(t, time.Minute)
+	s.subscribe(t, "a", "b")
+	s.subs.Put(s.subscription(t, "odd", `{"n":7}`))
+	cfg := s.config()
+	e, err := webhook.New(cfg)
+	require.NoError(t, err)
+	webhook.BreakIndex(e)
+	run(t, e)
+	s.emit(20)
+	eventually(t, func() bool { return s.feed.Open() == 0 }, "all acked")
+	require.Equal(t, [3]int{20, 20, 1}, [3]int{s.count("a"), s.count("b"), s.count("odd")})
 }
 
 func TestAttemptThatPanicsIsAFailedAttempt(t *testing.T) {

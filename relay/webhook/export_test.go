@@ -8,9 +8,26 @@ import (
 	"github.com/dot-do/relay/relay"
 )
 
-// SetVerdict replaces the evaluation of filters.
-func SetVerdict(e *Engine, verdict func(*relay.Subscription, filters.Doc) filters.Verdict) {
-	e.dir.verdict = verdict
+// PlantPanic makes the filter of a subscription panic: in the index, and alone.
+func PlantPanic(e *Engine, id string) {
+	find, ask := e.dir.find, e.dir.ask
+	e.dir.find = func(m *filters.Matches[*relay.Subscription], eventType, owner string, ev *filters.Event) {
+		if usable(e.dir.get(id)) {
+			panic("planted")
+		}
+		find(m, eventType, owner, ev)
+	}
+	e.dir.ask = func(s *relay.Subscription, ev *filters.Event) filters.Verdict {
+		if s.ID == id {
+			panic("planted")
+		}
+		return ask(s, ev)
+	}
+}
+
+// BreakIndex makes the index panic at every event.
+func BreakIndex(e *Engine) {
+	e.dir.find = func(*filters.Matches[*relay.Subscription], string, string, *filters.Event) { panic("planted") }
 }
 
 // BreakSender makes every attempt panic.

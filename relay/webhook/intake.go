@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -132,51 +131,26 @@ func (e *Engine) dropSettled(ctx context.Context, taken []*flight, wanted [][]re
 // batch of events times all subscriptions would not fit into memory.
 const matchedAtOnce = 4096
 
-// matchSome finds the deliveries of the first events, of one at least. Filters
-// come from users: one that makes the matcher panic costs its own subscription and
-// nothing else.
+// matchSome finds the deliveries of the first events, of one at least.
 func (e *Engine) matchSome(taken []*flight) [][]relay.Delivery {
 	wanted, found := make([][]relay.Delivery, 0, len(taken)), 0
 	for len(wanted) < len(taken) && found < matchedAtOnce {
-		func() {
-			var at *relay.Subscription
-			defer func() {
-				if r := recover(); r != nil {
-					wanted = e.matchPanicked(r, at, taken[len(wanted)], wanted)
-				}
-			}()
-			for len(wanted) < len(taken) && found < matchedAtOnce {
-				of := e.match(&taken[len(wanted)].msg, &at)
-				wanted, found = append(wanted, of), found+len(of)
-			}
-		}()
+		of := e.match(&taken[len(wanted)].msg)
+		wanted, found = append(wanted, of), found+len(of)
 	}
-	return wanted
-}
-
-// matchPanicked takes the subscription whose filter panicked out of the
-// directory, so that the event can be matched again. A panic outside any filter
-// leaves an event that cannot be matched at all.
-func (e *Engine) matchPanicked(r any, at *relay.Subscription, fl *flight, wanted [][]relay.Delivery) [][]relay.Delivery {
-	e.observer.panicked()
-	if at == nil {
-		e.log.Error("event cannot be matched, it is passed over", "stream_seq", fl.msg.Seq, "panic", panicText(r), "stack", string(debug.Stack()))
-		return append(wanted, nil)
-	}
-	e.log.Error("filter cannot be evaluated, its subscription receives nothing", "subscription_id", at.ID, "panic", panicText(r), "stack", string(debug.Stack()))
-	broken := *at
-	broken.Broken = errors.New("its filter cannot be evaluated")
-	e.dir.apply([]change{{ID: at.ID, Row: &broken}})
 	return wanted
 }
 
 // match finds the deliveries of one event.
-func (e *Engine) match(m *relay.StreamMessage, at **relay.Subscription) []relay.Delivery {
+func (e *Engine) match(m *relay.StreamMessage) []relay.Delivery {
 	ev := &m.Event
-	yes, unknown := e.dir.match(ev, m.Seq, nil, nil, at)
-	if len(unknown) > 0 {
-		e.reportUndecided(unknown)
+	if ev.Unlisted || !e.matchAtOnce(m) {
+		e.matchEach(m)
 	}
+	if unknown := e.matches.Unknown; len(unknown) > 0 {
+		e.reportUndecided(ev, unknown)
+	}
+	yes := e.matches.Yes
 	out := make([]relay.Delivery, len(yes))
 	for i, s := range yes {
 		out[i] = relay.Delivery{
@@ -187,9 +161,39 @@ func (e *Engine) match(m *relay.StreamMessage, at **relay.Subscription) []relay.
 	return out
 }
 
-// reportUndecided counts filters that needed a value the log did not carry, and
-// logs each once for every version of its subscription.
-func (e *Engine) reportUndecided(unknown []*relay.Subscription) {
+// matchAtOnce asks the index. Filters come from users: should one of them make it
+// panic, the answer is false.
+func (e *Engine) matchAtOnce(m *relay.StreamMessage) (ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			ok, e.matches = false, matches{}
+			e.observer.panicked()
+			e.log.Error("event cannot be matched by the index, its filters are asked one by one",
+				"stream_seq", m.Seq, "panic", panicText(r), "stack", string(debug.Stack()))
+		}
+	}()
+	e.dir.match(&e.matches, &m.Event, m.Seq)
+	return true
+}
+
+// matchEach asks every filter by itself. One that panics costs its own subscription
+// and nothing else.
+func (e *Engine) matchEach(m *relay.StreamMessage) {
+	culprits := e.dir.matchEach(&e.matches, &m.Event, m.Seq)
+	for _, c := range culprits {
+		e.observer.panicked()
+		e.log.Error("filter cannot be evaluated, its subscription receives nothing",
+			"subscription_id", c.row.ID, "stream_seq", m.Seq, "panic", c.reason, "stack", c.stack)
+		e.dir.quarantine(c.row, &relay.FilterError{Code: "panicked"})
+	}
+	if len(culprits) > 0 {
+		e.watcher.report()
+	}
+}
+
+// reportUndecided counts filters that an event could not decide, and logs each once
+// for every version of its subscription.
+func (e *Engine) reportUndecided(ev *relay.Event, unknown []*relay.Subscription) {
 	e.observer.undecided(len(unknown))
 	if len(e.undecided) > 10_000 {
 		clear(e.undecided) // bounded; some are logged again
@@ -197,8 +201,8 @@ func (e *Engine) reportUndecided(unknown []*relay.Subscription) {
 	for _, s := range unknown {
 		if e.undecided[s.ID] != s {
 			e.undecided[s.ID] = s
-			e.log.Warn("filter needs a column that the log did not carry, not delivered; set REPLICA IDENTITY FULL on the table",
-				"subscription_id", s.ID, "event_type", s.EventType)
+			e.log.Warn("filter could not be decided, not delivered: the event lacks a value that it needs, see unavailable and previous_unavailable in its body; if the log did not carry it, REPLICA IDENTITY FULL on the table helps",
+				"subscription_id", s.ID, "event_type", s.EventType, "event_id", ev.ID)
 		}
 	}
 }

@@ -17,12 +17,13 @@ type Observer struct {
 	// Matched is called after each event: its sequence, and how many deliveries it
 	// raised here.
 	Matched func(seq uint64, deliveries int)
-	// Undecided counts filters that needed a value the log did not carry.
+	// Undecided counts filters that needed a value which the event does not show.
 	Undecided func(n int)
 	// Unreadable counts messages of the stream that are no usable event.
 	Unreadable func()
-	// Subscriptions tells how many are known, and how many of these are broken.
-	Subscriptions func(known, broken int)
+	// Subscriptions tells how many are known, how many of these are broken, and how
+	// many of those because of their filter.
+	Subscriptions func(known, broken, quarantined int)
 	// Load tells, a few times a second, what is held in memory.
 	Load func(Load)
 	// Panicked counts panics that cost one delivery or one filter, not the process.
@@ -70,9 +71,9 @@ func (o *Observer) unreadable() {
 	}
 }
 
-func (o *Observer) subscriptions(known, broken int) {
+func (o *Observer) subscriptions(known, broken, quarantined int) {
 	if o.Subscriptions != nil {
-		o.Subscriptions(known, broken)
+		o.Subscriptions(known, broken, quarantined)
 	}
 }
 

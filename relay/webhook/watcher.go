@@ -284,7 +284,12 @@ func (w *watcher) put(changes []change) {
 		}
 	}
 	w.dir.apply(changes)
-	w.observer.subscriptions(int(w.dir.size.Load()), len(w.broken))
+	w.report()
+}
+
+// report tells how many rows there are, and how many of them cannot be used.
+func (w *watcher) report() {
+	w.observer.subscriptions(int(w.dir.size.Load()), int(w.dir.broken.Load()), int(w.dir.quarantined.Load()))
 }
 
 func (w *watcher) advance(seq uint64) {

@@ -1,42 +1,6 @@
-package natsstream
+package relay
 
-import (
-	"encoding/json"
-	"errors"
-	"fmt"
-)
-
-// splitBody finds the value of "data" in an event's body, as a part of it, and
-// the names in "unavailable".
-func splitBody(body []byte) (data []byte, unavailable []string, err error) {
-	if !json.Valid(body) {
-		return nil, nil, errors.New("body is not JSON")
-	}
-	s := scanner{b: body}
-	s.space()
-	if s.b[s.i] != '{' {
-		return nil, nil, errors.New("body is no JSON object")
-	}
-	for s.member() {
-		key := s.value()
-		s.space()
-		s.i++ // the colon
-		s.space()
-		value := s.value()
-		switch string(key) {
-		case `"data"`:
-			data = value
-		case `"unavailable"`:
-			if err := json.Unmarshal(value, &unavailable); err != nil {
-				return nil, nil, fmt.Errorf("unavailable: %w", err)
-			}
-		}
-	}
-	if data == nil {
-		return nil, nil, errors.New("body has no data")
-	}
-	return data, unavailable, nil
-}
+import "encoding/json"
 
 // scanner walks over JSON that is known to be valid, so it looks at structure
 // only and can neither fail nor leave the bytes.
@@ -61,6 +25,16 @@ func (s *scanner) member() bool {
 	s.i++
 	s.space()
 	return s.b[s.i] != '}'
+}
+
+// pair steps over one member of an object and returns its key, quotes included, and
+// its value.
+func (s *scanner) pair() (key, value []byte) {
+	key = s.value()
+	s.space()
+	s.i++ // the colon
+	s.space()
+	return key, s.value()
 }
 
 // value steps over one value and returns it.
@@ -100,4 +74,32 @@ func (s *scanner) text() {
 			s.i++
 		}
 	}
+}
+
+// memberNames returns the keys of an object; of any other value there are none.
+func memberNames(object []byte) []string {
+	if len(object) == 0 || object[0] != '{' {
+		return nil
+	}
+	names, _ := namesWithin(object, len(object))
+	return names
+}
+
+// namesWithin returns the keys of an object, or that they take more than limit bytes.
+func namesWithin(object []byte, limit int) (names []string, over bool) {
+	for s := (scanner{b: object}); s.member(); {
+		key, _ := s.pair()
+		if limit -= len(key); limit < 0 {
+			return nil, true
+		}
+		names = append(names, unquoted(key))
+	}
+	return names, false
+}
+
+// unquoted returns the text of a JSON string that is known to be valid.
+func unquoted(text []byte) string {
+	var s string
+	_ = json.Unmarshal(text, &s)
+	return s
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tidwall/gjson"
+
+	"github.com/dot-do/relay/filters"
+)
+
+func TestTheIndexFindsWhatThePlainMatcherFindsInEveryWorkload(t *testing.T) {
+	const n = 2000
+	for _, w := range workloads() {
+		t.Run(w.name, func(t *testing.T) {
+			subs := w.subscriptions(n, false)
+			index := filters.NewIndex[int32]()
+			require.NoError(t, fill(index, subs, 0))
+			require.Equal(t, n, index.Len())
+			p := &pool{index: index, events: w.events(n, smallEvent, 0)}
+			byKind := map[string][]int32{}
+			list := make([]*filters.Filter, n)
+			for i, s := range subs {
+				f, err := compiled(s.filter)
+				require.NoError(t, err)
+				list[i] = f
+				byKind[s.kind] = append(byKind[s.kind], int32(i))
+			}
+			found := 0
+			for i := range p.events {
+				e := &p.events[i]
+				var plain []int32
+				for _, number := range byKind[e.kind] {
+					f := e.asFilter()
+					if list[number].MatchEvent(&f) == filters.Yes && (e.owner == "" || slices.Contains(subs[number].owners, e.owner)) {
+						plain = append(plain, number)
+					}
+				}
+				p.ask(e)
+				require.ElementsMatch(t, plain, p.found.Yes)
+				require.Empty(t, p.found.Unknown)
+				found += len(plain)
+			}
+			require.Positive(t, found)
+		})
+	}
+}
+
+func TestEventsAreRowsOfTheirSize(t *testing.T) {
+	for _, w := range workloads() {
+		for _, size := range []int{smallEvent, largeEvent} {
+			events := w.events(1000, size, 0)
+			require.GreaterOrEqual(t, len(events), 256)
+			for _, e := range events {
+				require.True(t, gjson.ValidBytes(e.data), string(e.data))
+				require.Equal(t, size, len(e.data))
+			}
+		}
+	}
+}
+
+func TestWorkloadsAreTheSameInEveryRun(t *testing.T) {
+	for _, w := range workloads() {
+		require.Equal(t, w.subscriptions(1000, false), w.subscriptions(1000, false))
+		require.Equal(t, w.events(1000, smallEvent, 0), w.events(1000, smallEvent, 0))
+	}
+}
+
+func TestFiltersAskedToBeDistinctAre(t *testing.T) {
+	require.Equal(t, 1000, distinct(byName("W1").subscriptions(1000, true)))
+	require.Less(t, distinct(byName("W1").subscriptions(1000, false)), 1000)
+}
+
+func TestW3HasThousandsOfShapes(t *testing.T) {
+	require.Greater(t, shapes(byName("W3").subscriptions(100_000, false)), 10_000)
+	require.Equal(t, 2, shapes([]subscription{{filter: `{"f00":"1"}`}, {filter: `{"f00":{"$prefix":"1"}}`}, {filter: `{"f00":"2"}`}}))
+}
+
+func TestAShortRunMeasuresEveryGoalAndDecidesNone(t *testing.T) {
+	raw := filepath.Join(t.TempDir(), "raw.json")
+	args := []string{"-short", "-rounds", "1", "-json", raw}
+	goals := []string{"G2", "G3", "G5", "G6", "G7", "G8", "G11"}
+	if testing.Short() {
+		args = append(args, "-sql=false")
+	} else {
+		goals = append(goals, "G9", "G10")
+	}
+	var out strings.Builder
+	require.NoError(t, run(t.Context(), args, &out, io.Discard))
+	for _, g := range goals {
+		require.Contains(t, out.String(), "\n| "+g+" | ")
+	}
+	require.NotRegexp(t, `\| (met|missed|within must) \|`, out.String())
+	text, err := os.ReadFile(raw)
+	require.NoError(t, err)
+	var rows struct{ Rows []struct{ Name string } }
+	require.NoError(t, json.Unmarshal(text, &rows))
+	require.NotEmpty(t, rows.Rows)
+}
+
+func TestAMistakeOnTheCommandLineIsAnError(t *testing.T) {
+	for _, args := range [][]string{{"-only", "("}, {"W1"}, {"-what"}} {
+		require.Error(t, run(context.Background(), args, io.Discard, io.Discard))
+	}
+}
+
+func TestAMedianIsTheMiddleAndAVerdictComparesIt(t *testing.T) {
+	require.InDelta(t, 2, samples{3, 1, 2}.median(), 0)
+	require.InDelta(t, 2.5, samples{4, 1, 2, 3}.median(), 0)
+	require.Equal(t, samples{2, 3}, samples{4, 9}.over(samples{2, 3}))
+	for want, g := range map[string]goal{
+		"met":         {value: samples{1}, limit: 1},
+		"missed":      {value: samples{1.1}, limit: 1},
+		"within must": {value: samples{1.1}, limit: 1, must: 1.3},
+	} {
+		require.Equal(t, want, g.verdict())
+	}
+	require.Equal(t, "met", goal{value: samples{3000}, limit: -3000}.verdict())
+	require.Equal(t, "missed", goal{value: samples{2999}, limit: -3000}.verdict())
+}

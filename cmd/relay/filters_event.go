@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dot-do/relay/filters"
+	"github.com/dot-do/relay/internal/config"
+	"github.com/dot-do/relay/internal/secret"
+	"github.com/dot-do/relay/relay"
+	"github.com/dot-do/relay/relay/natsstream"
+)
+
+// occurrence is the event that a filter is tried on.
+type occurrence struct {
+	ID    string   `json:"id,omitempty"`
+	Type  string   `json:"type,omitempty"` // empty: not known
+	Op    string   `json:"op"`
+	Table string   `json:"table,omitempty"`
+	Seq   uint64   `json:"stream_seq,omitempty"`
+	Notes []string `json:"notes"` // what had to be assumed
+
+	event  filters.Event
+	stream *relay.Event // with its owner; nil when it is not from the stream
+}
+
+// occurrence reads the event that the arguments name.
+func (c *filtersTestCmd) occurrence(ctx context.Context, a *app, f *filters.Filter) (*occurrence, error) {
+	if isEventID(c.Event) {
+		if c.Op != "" || c.Before != "" {
+			return nil, usageError{errors.New("--op and --before go with a bare row: an event in the stream has its own")}
+		}
+		return c.look(ctx, a)
+	}
+	text, err := a.input("event", c.Event)
+	if err != nil {
+		return nil, err
+	}
+	if c.Op == "" && c.Before == "" {
+		o, err := readBody(text)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("read the event: %w", err)}
+		}
+		if o != nil {
+			return o, nil
+		}
+	}
+	return c.row(a, f, text)
+}
+
+// isEventID tells an event id from a file that has its form.
+func isEventID(arg string) bool {
+	if !strings.HasPrefix(arg, "evt_") {
+		return false
+	}
+	_, err := os.Stat(arg)
+	return err != nil
+}
+
+// body is what this command reads of an event as NATS and webhooks carry it; the
+// relay reads the rest.
+type body struct {
+	ID     string `json:"id"`
+	Type   string `json:"type"`
+	Source struct {
+		Table string `json:"table"`
+		Op    string `json:"op"`
+	} `json:"source"`
+	Data json.RawMessage `json:"data"`
+}
+
+// isWhole tells an event from a bare row.
+func (b *body) isWhole(text []byte) bool {
+	return json.Unmarshal(text, b) == nil && b.Source.Op != "" && b.Data != nil
+}
+
+// readBody reads a whole event; nil when it is none.
+func readBody(text []byte) (*occurrence, error) {
+	var b body
+	if !b.isWhole(text) {
+		return nil, nil
+	}
+	if !isObject(b.Data) {
+		return nil, errors.New("its data is no JSON object")
+	}
+	ev, err := relay.FilterEvent(text)
+	if err != nil {
+		return nil, err
+	}
+	return &occurrence{ID: b.ID, Type: b.Type, Op: b.Source.Op, Table: b.Source.Table, Notes: []string{}, event: ev}, nil
+}
+
+// row reads a row that is not wrapped into an event.
+func (c *filtersTestCmd) row(a *app, f *filters.Filter, text []byte) (*occurrence, error) {
+	if !isObject(text) {
+		return nil, usageError{errors.New("the event is no JSON object: give a whole event, or the row that it is about")}
+	}
+	o := &occurrence{Op: c.Op, Notes: []string{}, event: filters.Event{Data: filters.NewDoc(text, nil)}}
+	switch {
+	case o.Op == "" && c.Before != "":
+		o.Op = filters.OpUpdate.String()
+	case o.Op == "":
+		o.Op = filters.OpInsert.String()
+		o.Notes = append(o.Notes, "only a row is given: taken as inserted; --op says otherwise")
+	}
+	op, ok := filters.ParseOp(o.Op)
+	if !ok {
+		return nil, usageError{fmt.Errorf("--op %q: want insert, update, delete, truncate or read", o.Op)}
+	}
+	o.event.Op = op
+	switch {
+	case c.Before != "" && op != filters.OpUpdate:
+		return nil, usageError{errors.New("--before is the row before an update: it goes with --op=update")}
+	case c.Before != "":
+		before, err := a.input("row before", c.Before)
+		if err != nil {
+			return nil, err
+		}
+		if !isObject(before) {
+			return nil, usageError{errors.New("--before is no JSON object")}
+		}
+		o.event.Before = filters.NewDoc(before, nil)
+	case op == filters.OpUpdate:
+		o.event.Before = filters.NewDoc([]byte("{}"), columns(text, f))
+		o.Notes = append(o.Notes, "the row before is not known; --before gives it")
+	}
+	return o, nil
+}
+
+// isObject reports whether filters see a row in it.
+func isObject(text []byte) bool {
+	all, err := filters.Compile([]byte("{}"))
+	return err == nil && all.Match(text) == filters.Yes
+}
+
+// columns are all that a filter can ask about in a row.
+func columns(row []byte, f *filters.Filter) []string {
+	names := slices.Clone(f.Keys())
+	walkKeys(row, func(_, key string) bool {
+		names = append(names, key)
+		return false
+	})
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// look finds the event in the stream.
+func (c *filtersTestCmd) look(ctx context.Context, a *app) (*occurrence, error) {
+	cfg, err := config.Load(a.configPath, a.environ)
+	if err != nil {
+		return nil, err
+	}
+	client, err := readStream(ctx, a, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	waiting := newProgress(a.stderr)
+	ev, seq, err := client.Find(ctx, c.Event, natsstream.FindConfig{Newest: c.Newest, Progress: func(looked int, oldest time.Time) {
+		waiting.say("looked at %d events, back to %s", looked, oldest.UTC().Format(time.RFC3339))
+	}})
+	if missing, ok := errors.AsType[*natsstream.NotFoundError](err); ok {
+		remedy := "give its body as a file; zapier_webhook_logs.payload has it if it was delivered"
+		if !missing.All {
+			remedy = fmt.Sprintf("look further back with --newest=%d", 10*c.Newest)
+		}
+		return nil, fmt.Errorf("%w; %s", err, remedy)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o, err := readBody(ev.Body)
+	if err == nil && o == nil {
+		err = errors.New("its body is no event")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("message %d of the stream: %w", seq, err)
+	}
+	o.Seq, o.stream = seq, &ev
+	return o, nil
+}
+
+// readStream connects to where the stream is: an external server, or the listener of
+// the one that runs in relay run.
+func readStream(ctx context.Context, a *app, cfg config.Config) (*natsstream.Client, error) {
+	log, _ := newLogger(a.stderr, cfg.Log)
+	conn := natsstream.Config{URL: cfg.NATS.URL, Stream: cfg.NATS.Stream, Source: cfg.Source.Slot, Logger: log}
+	if !cfg.NATS.Embedded() {
+		return natsstream.Connect(ctx, conn)
+	}
+	const instead = "or give the event as a file"
+	address, err := listener(cfg)
+	if err != nil {
+		return nil, &relay.SetupError{Err: err, Remedy: "set it to an address on which relay run serves the stream, " + instead}
+	}
+	conn.URL = secret.New("nats://" + address)
+	client, err := natsstream.Connect(ctx, conn)
+	if err != nil {
+		return nil, &relay.SetupError{
+			Err:    fmt.Errorf("the stream is served by relay run, and nothing answers at %s (RELAY_NATS_LISTEN)", address),
+			Remedy: "start relay run, " + instead,
+		}
+	}
+	return client, nil
+}
+
+// listener is where the embedded server of a running relay answers on this machine.
+func listener(cfg config.Config) (string, error) {
+	address := cfg.NATS.Listen
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("RELAY_NATS_LISTEN is %q: the relay's NATS server has no listener", address)
+	}
+	if port == "0" {
+		chosen, err := readPorts(cfg.PortFile)
+		if err != nil {
+			return "", errors.New("RELAY_NATS_LISTEN has port 0, and RELAY_PORT_FILE does not tell which one the relay chose")
+		}
+		if host, port, err = net.SplitHostPort(chosen.NATS); err != nil {
+			return "", errors.New("RELAY_PORT_FILE names no address for NATS")
+		}
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}
