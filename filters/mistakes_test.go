@@ -17,15 +17,15 @@ type slowMistake struct {
 	pointer string
 }
 
-// slowMistakes lists what the rules refuse of a filter as generator makes it. It does not
-// look for more inside of what it refuses.
-func slowMistakes(filter any) []slowMistake {
+// slowMistakes lists what the rules refuse of a filter as generator makes it, or of one on
+// the old row only. It does not look for more inside of what it refuses.
+func slowMistakes(filter any, oldRow bool) []slowMistake {
 	var r reviewer
 	root, ok := filter.(members)
 	if !ok {
 		return []slowMistake{{filters.NotObject, ""}}
 	}
-	r.object(root, "", standing{root: true})
+	r.object(root, "", standing{root: true, inside: oldRow})
 	if len(r.found) == 0 && slowAlternatives(root) > filters.MaxAlternatives {
 		r.refuse(filters.TooLarge, "")
 	}
@@ -37,7 +37,7 @@ type reviewer struct{ found []slowMistake }
 // standing is what is known of the place of an object.
 type standing struct {
 	root   bool // the whole row is meant
-	inside bool // an array or $before: conditions on a change may not stand here
+	inside bool // an array, $before or the old row: conditions on a change may not stand here
 }
 
 func (r *reviewer) refuse(code filters.Code, at string) {
@@ -154,7 +154,7 @@ func (r *reviewer) outside(o members, at string) {
 			r.require(p.key == "outside" && ok && slowPathsAreGood(list), here)
 		}
 	}
-	r.require(o.has("outside"), at)
+	r.require(len(o) > 0, at)
 }
 
 func slowPathsAreGood(list []any) bool {
@@ -347,26 +347,37 @@ func TestCompileRefusesExactlyWhatTheRulesRefuse(t *testing.T) {
 			filter = g.spoil(filter)
 		}
 		text := write(filter, g.Uint64(), false)
-		expected := slowMistakes(filter)
-		f, err := filters.Compile([]byte(text))
-		if len(expected) == 0 {
-			require.NoError(t, err, text)
-			seen[""]++
-			tr := e.trial(g.Uint64())
-			event := tr.event()
+		tr := e.trial(g.Uint64())
+		event := tr.event()
+		if f := review(t, text, slowMistakes(filter, false), filters.Compile, seen); f != nil {
 			require.Equal(t, slowFilter(t, tr.slow(t), []byte(text)), f.MatchEvent(&event), "%s\n%s", text, tr)
-			continue
 		}
-		require.Error(t, err, "%s must be refused: %v", text, expected)
-		checkMistakes(t, text, expected, mistakes(t, text))
-		for _, m := range expected {
-			seen[m.code]++
+		if f := review(t, text, slowMistakes(filter, true), filters.CompileOld, seen); f != nil && tr.op != "truncate" {
+			require.Equal(t, slowFilter(t, tr.slow(t), []byte(text)), f.MatchDoc(event.Data), "%s\n%s", text, tr)
 		}
 	}
 	t.Log(seen)
 	for _, code := range []filters.Code{"", filters.NotObject, filters.UnknownOperator, filters.MixedObject, filters.BadOperand, filters.BadPosition, filters.BadJSON} {
 		require.Greater(t, seen[code], *pairs/2_000, "%s: %v", code, seen)
 	}
+}
+
+// review compiles a filter and returns it if it is good, as expected.
+func review(t *testing.T, text string, expected []slowMistake, compile func([]byte) (*filters.Filter, error), seen map[filters.Code]int) *filters.Filter {
+	f, err := compile([]byte(text))
+	if len(expected) == 0 {
+		require.NoError(t, err, text)
+		seen[""]++
+		return f
+	}
+	var errs filters.Errors
+	require.ErrorAs(t, err, &errs, "%s must be refused: %v", text, expected)
+	require.Nil(t, f)
+	checkMistakes(t, text, expected, errs)
+	for _, m := range expected {
+		seen[m.code]++
+	}
+	return nil
 }
 
 // checkMistakes compares what was said with what was expected: nothing is left out, and
@@ -382,4 +393,57 @@ func checkMistakes(t *testing.T, text string, expected []slowMistake, errs filte
 		require.True(t, whole || slices.ContainsFunc(expected, func(m slowMistake) bool { return inside(e.Pointer, m.pointer) }),
 			"%s: only %v expected, not\n%v", text, expected, e)
 	}
+}
+
+// ways makes a filter of nested $or, $and and $not that can match in about so many ways.
+func (g *generator) ways(about int) members {
+	if about < 2 || g.chance(10) {
+		return members{{filterKey(g.key()), g.scalar()}}
+	}
+	var f members
+	if about >= 4 && g.chance(40) {
+		first := 2 + g.IntN(about/2-1)
+		f = members{{"$and", []any{g.ways(first), g.ways(about / first)}}}
+	} else {
+		list := make([]any, 2+g.IntN(4))
+		for i := range list {
+			list[i] = g.ways(about / len(list))
+		}
+		f = members{{"$or", list}}
+	}
+	switch g.IntN(12) {
+	case 0:
+		return members{{"$not", f}}
+	case 1:
+		return members{{"$before", f}}
+	case 2:
+		return members{{"a", []any{members{{"b", true}, f[0]}}}}
+	}
+	return f
+}
+
+func TestTheWaysToMatchAreLimitedAsTheRulesSay(t *testing.T) {
+	g := newGenerator(*seed, 6)
+	var within, beyond, near int
+	for range 4_000 {
+		filter := g.ways(1 + g.IntN(128))
+		n := slowAlternatives(filter)
+		if slices.ContainsFunc(slowMistakes(filter, false), func(m slowMistake) bool { return m.code != filters.TooLarge }) {
+			continue // $before inside of $before, or of an array
+		}
+		text := write(filter, g.Uint64(), false)
+		_, err := filters.Compile([]byte(text))
+		if n > 56 && n <= 72 {
+			near++
+		}
+		if n <= filters.MaxAlternatives {
+			within++
+			require.NoError(t, err, "%d ways: %s", n, text)
+			continue
+		}
+		beyond++
+		require.ErrorContains(t, err, "too_large", "%d ways: %s", n, text)
+	}
+	t.Log(within, beyond, near)
+	require.Greater(t, min(within, beyond, near), 40)
 }
