@@ -21,18 +21,27 @@ func CompileOld(src []byte) (*Filter, error) {
 
 func compile(src []byte, s scope) (*Filter, error) {
 	var c compiler
-	tree, ok := c.read(src, s)
+	if len(src) > MaxText {
+		c.add(TooLarge, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
+		return nil, c.errs
+	}
+	f := &Filter{source: string(src)} // strings of the program are parts of it
+	tree, ok := c.read(f.source, s)
 	if !ok {
 		return nil, c.errs
 	}
-	warnings := tree.warnings()
 	tree.sort()
-	canonical := tree.appendText(make([]byte, 0, len(src)+16))
+	var room [256]byte
+	canonical := tree.appendText(room[:0])
 	if len(canonical) > MaxText {
 		c.add(TooLarge, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(canonical), MaxText)
 		return nil, c.errs
 	}
-	return &Filter{program: lower(&tree), text: string(canonical), warnings: warnings}, nil
+	if f.text = f.source; string(canonical) != f.text {
+		f.text = string(canonical)
+	}
+	f.program = lower(&tree)
+	return f, nil
 }
 
 // compiler reads the text of a filter into a pattern and collects mistakes. After a
@@ -82,12 +91,7 @@ func (s scope) below() scope {
 }
 
 // read reads a whole filter. ok is false when there were mistakes.
-func (c *compiler) read(src []byte, s scope) (tree pattern, ok bool) {
-	if len(src) > MaxText {
-		c.add(TooLarge, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
-		return tree, false
-	}
-	whole := string(src)
+func (c *compiler) read(whole string, s scope) (tree pattern, ok bool) {
 	if bad := checkSyntax(whole, MaxDepth); bad.problem == tooDeep {
 		c.add(TooLarge, "", "the filter is nested more than %d levels deep", MaxDepth)
 		return tree, false
@@ -141,10 +145,11 @@ func (c *compiler) scalar(v gjson.Result) node {
 	n := node{kind: kindOf(v.Raw[0])}
 	switch n.kind {
 	case number:
-		var ok bool
-		if n.number, ok = parseDecimal(v.Raw); !ok {
+		d, ok := parseDecimal(v.Raw)
+		if !ok {
 			c.add(BadJSON, "", "the number is outside the range of jsonb: %d digits before the point, %d after it", maxWholeDigits, maxScale)
 		}
+		n = numberNode(d)
 	case text:
 		n.text = c.text(v.Raw, "the string")
 	default: // null and booleans are nothing but their kind
@@ -157,26 +162,28 @@ func (c *compiler) literal(v gjson.Result, o operator) node {
 	n := node{kind: kindOf(v.Raw[0])}
 	switch n.kind {
 	case object:
-		empty := true
+		var members []member
 		c.members(v, func(written string, _ bool, value gjson.Result) {
-			empty = false
 			key, operator := keyOf(written)
 			if operator {
 				c.operatorInValue(written, o)
 			}
-			n.members = append(n.members, member{key: key, value: c.literal(value, o)})
+			members = append(members, member{key: key, value: c.literal(value, o)})
 		})
-		if empty {
+		if len(members) == 0 {
 			c.leaves++
 		}
-		slices.SortFunc(n.members, func(a, b member) int { return strings.Compare(a.key, b.key) })
+		slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
+		n.whole = &whole{members: members}
 	case array:
+		var elements []node
 		c.each(v, func(element gjson.Result) {
-			n.elements = append(n.elements, c.literal(element, o))
+			elements = append(elements, c.literal(element, o))
 		})
-		if len(n.elements) == 0 {
+		if len(elements) == 0 {
 			c.leaves++
 		}
+		n.whole = &whole{elements: elements}
 	default:
 		return c.scalar(v)
 	}

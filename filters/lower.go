@@ -6,30 +6,61 @@ import (
 
 // lower turns a sorted pattern of a row into a program.
 func lower(p *pattern) program {
-	var l lowering
-	root := l.pattern(p, nil, false)
-	l.program.root = root
-	l.program.prepare()
-	return l.program
+	var data [few]path
+	var at [few]string
+	l := lowering{data: values{paths: data[:0], room: len(p.members)}}
+	return l.program(l.pattern(p, at[:0], false))
 }
+
+// few is how many of something a filter has as a rule: there is room for so many before
+// memory is asked for.
+const few = 8
 
 // lowering builds a program. Its methods take the path of the value that is meant, and
 // whether the row before is.
 type lowering struct {
-	program program
-	element bool // the program is over an element of an array, not over a row
+	data, old values
+	beside    bool // there is a condChangedBeside
+	element   bool // the program is over an element of an array, not over a row
 }
 
+// values are those that a program reads of a row, each once.
+type values struct {
+	paths   []path
+	indexes []bool   // see program
+	keys    []string // memory for the keys of paths
+	room    int      // for so many at first
+}
+
+// program returns the program whose conditions are joined in root. Paths are copied, as
+// those of the lowering have room for more.
+func (l *lowering) program(root cond) program {
+	return program{
+		root: root,
+		data: append([]path(nil), l.data.paths...), dataIndexes: l.data.indexes,
+		old: append([]path(nil), l.old.paths...), oldIndexes: l.old.indexes,
+		dataRest: restsOf(l.data.paths, l.data.indexes), oldRest: restsOf(l.old.paths, l.old.indexes),
+		beside: l.beside,
+	}
+}
+
+// pattern returns the condition that p holds.
 func (l *lowering) pattern(p *pattern, at path, old bool) cond {
+	var room [few]cond
+	return joined(l.must(room[:0], p, at, old))
+}
+
+// must appends the conditions that must all hold for p.
+func (l *lowering) must(parts []cond, p *pattern, at path, old bool) []cond {
 	switch p.kind {
 	case object:
-		return l.object(p, at, old)
+		return l.object(parts, p, at, old)
 	case array:
-		return l.array(p, at, old)
+		return append(parts, l.array(p, at, old))
 	default:
 		c := l.on(condEqual, at, old)
 		c.with = p.scalar
-		return c
+		return append(parts, c)
 	}
 }
 
@@ -40,39 +71,48 @@ func (l *lowering) on(op condOp, at path, old bool) cond {
 
 // value returns the index of a value that the program reads.
 func (l *lowering) value(at path, old, indexes bool) int {
-	list, flags := &l.program.data, &l.program.dataIndexes
+	v := &l.data
 	if old {
-		list, flags = &l.program.old, &l.program.oldIndexes
+		v = &l.old
 	}
-	for i, p := range *list {
-		if slices.Equal(p, at) && (i < len(*flags) && (*flags)[i]) == indexes {
+	for i, p := range v.paths {
+		if slices.Equal(p, at) && (i < len(v.indexes) && v.indexes[i]) == indexes {
 			return i
 		}
 	}
-	*list = append(*list, slices.Clone(at))
+	v.paths = append(v.paths, v.keep(at))
 	if indexes {
-		for len(*flags) < len(*list) {
-			*flags = append(*flags, false)
+		for len(v.indexes) < len(v.paths) {
+			v.indexes = append(v.indexes, false)
 		}
-		(*flags)[len(*list)-1] = true
+		v.indexes[len(v.paths)-1] = true
 	}
-	return len(*list) - 1
+	return len(v.paths) - 1
 }
 
-func (l *lowering) object(p *pattern, at path, old bool) cond {
-	parts := make([]cond, 0, len(p.ops)+len(p.members))
+// keep returns a copy of a path, which shares memory with others.
+func (v *values) keep(at path) path {
+	if cap(v.keys)-len(v.keys) < len(at) {
+		v.keys = make([]string, 0, max(len(at), v.room))
+	}
+	v.keys = append(v.keys, at...)
+	return v.keys[len(v.keys)-len(at) : len(v.keys) : len(v.keys)]
+}
+
+func (l *lowering) object(parts []cond, p *pattern, at path, old bool) []cond {
+	mine := len(parts)
 	for i := range p.ops {
-		parts = appendAll(parts, l.operation(p, i, at, old))
+		parts = l.operation(parts, p, i, at, old)
 	}
 	for i := range p.members {
 		m := &p.members[i]
-		parts = appendAll(parts, l.pattern(&m.value, append(at, m.key), old))
+		parts = l.must(parts, &m.value, append(at, m.key), old)
 	}
 	isRow := len(at) == 0 && !l.element
-	if p.wantsObject() && !isRow && !l.impliesObject(parts, at, old) {
+	if p.wantsObject() && !isRow && !l.impliesObject(parts[mine:], at, old) {
 		parts = append(parts, l.on(condObject, at, old))
 	}
-	return joined(parts)
+	return parts
 }
 
 // impliesObject reports whether one of the parts, which must all hold, is No unless the
@@ -101,9 +141,9 @@ func (l *lowering) impliesObject(parts []cond, at path, old bool) bool {
 
 func (l *lowering) path(c *cond) path {
 	if c.old {
-		return l.program.old[c.at]
+		return l.old.paths[c.at]
 	}
-	return l.program.data[c.at]
+	return l.data.paths[c.at]
 }
 
 // appendAll appends a condition to those that must all hold.
@@ -114,16 +154,16 @@ func appendAll(parts []cond, c cond) []cond {
 	return append(parts, c)
 }
 
-// joined returns the condition that all parts hold.
+// joined returns the condition that all parts hold. It does not keep parts.
 func joined(parts []cond) cond {
 	if len(parts) == 1 {
 		return parts[0]
 	}
-	return cond{op: condAll, subs: parts}
+	return cond{op: condAll, subs: append([]cond(nil), parts...)}
 }
 
 func (l *lowering) array(p *pattern, at path, old bool) cond {
-	var e elements
+	e := new(elements)
 	for i := range p.elements {
 		element := &p.elements[i]
 		if element.kind.scalar() {
@@ -131,70 +171,67 @@ func (l *lowering) array(p *pattern, at path, old bool) cond {
 			continue
 		}
 		inner := lowering{element: true}
-		root := inner.pattern(element, nil, false)
-		inner.program.root = root
-		e.filters = append(e.filters, inner.program)
+		filter := inner.program(inner.pattern(element, nil, false))
+		filter.only = filter.kindOf(&filter.root)
+		e.filters = append(e.filters, filter)
 	}
 	c := l.on(condArray, at, old)
-	c.elements = &e
+	c.elements = e
 	return c
 }
 
-// operation lowers the operator at index i of p.
-func (l *lowering) operation(p *pattern, i int, at path, old bool) cond {
+// operation appends the conditions of the operator at index i of p.
+func (l *lowering) operation(parts []cond, p *pattern, i int, at path, old bool) []cond {
 	o := &p.ops[i]
-	switch o.name {
-	case opAnd:
-		var parts []cond
+	switch {
+	case o.name == opAnd, o.name == opOr && len(o.parts) == 1:
 		for i := range o.parts {
-			parts = appendAll(parts, l.pattern(&o.parts[i], at, old))
+			parts = l.must(parts, &o.parts[i], at, old)
 		}
-		return joined(parts)
-	case opOr:
-		either := cond{op: condAny}
+		return parts
+	case o.name == opOr:
+		either := cond{op: condAny, subs: make([]cond, len(o.parts))}
 		for i := range o.parts {
-			either.subs = append(either.subs, l.pattern(&o.parts[i], at, old))
+			either.subs[i] = l.pattern(&o.parts[i], at, old)
 		}
-		if len(either.subs) == 1 {
-			return either.subs[0]
-		}
-		return either
-	case opNot:
-		return cond{op: condNot, subs: []cond{l.pattern(&o.parts[0], at, old)}}
-	case opBefore:
-		return joined(appendAll([]cond{{op: condHadRow}}, l.pattern(&o.parts[0], at, true)))
-	case opFrom, opTo:
-		return l.transition(p, i, at)
-	case opOp:
-		return cond{op: condOpIs, ops: o.ops}
-	case opChanged:
-		return l.changed(o)
+		return append(parts, either)
+	case o.name == opNot:
+		return append(parts, cond{op: condNot, subs: []cond{l.pattern(&o.parts[0], at, old)}})
+	case o.name == opBefore:
+		return l.must(append(parts, cond{op: condHadRow}), &o.parts[0], at, true)
+	case o.name == opFrom, o.name == opTo:
+		return l.transition(parts, p, i, at)
+	case o.name == opOp:
+		return append(parts, cond{op: condOpIs, ops: o.ops})
+	case o.name == opChanged:
+		return append(parts, l.changed(o))
 	default:
-		return l.leaf(o, at, old)
+		return append(parts, l.leaf(o, at, old))
 	}
 }
 
 // transition lowers $from and $to, which are one condition when they stand together:
 // $from is the first of them.
-func (l *lowering) transition(p *pattern, i int, at path) cond {
+func (l *lowering) transition(parts []cond, p *pattern, i int, at path) []cond {
 	o := &p.ops[i]
-	if o.name == opTo && slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == opFrom }) {
-		return l.pattern(&o.parts[0], at, false)
+	if o.name == opFrom || !slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == opFrom }) {
+		differs := changed{data: l.value(at, false, false), old: l.value(at, true, false)}
+		parts = append(parts, cond{op: condChanged, rows: &rows{changed: []changed{differs}}})
 	}
-	differs := cond{op: condChanged, changed: []changed{{data: l.value(at, false, false), old: l.value(at, true, false)}}}
-	return joined(appendAll([]cond{differs}, l.pattern(&o.parts[0], at, o.name == opFrom)))
+	return l.must(parts, &o.parts[0], at, o.name == opFrom)
 }
 
 func (l *lowering) changed(o *operation) cond {
 	if o.outside {
-		return cond{op: condChangedBeside, beside: o.paths}
+		l.beside = true
+		return cond{op: condChangedBeside, rows: &rows{beside: o.paths}}
 	}
-	c := cond{op: condChanged}
-	for _, p := range o.paths {
+	pairs := make([]changed, len(o.paths))
+	for i, p := range o.paths {
 		indexes := slices.ContainsFunc(p, isIndex)
-		c.changed = append(c.changed, changed{data: l.value(p, false, indexes), old: l.value(p, true, indexes)})
+		pairs[i] = changed{data: l.value(p, false, indexes), old: l.value(p, true, indexes)}
 	}
-	return c
+	return cond{op: condChanged, rows: &rows{changed: pairs}}
 }
 
 // isIndex reports whether a key is also the index of an element, written in the one way

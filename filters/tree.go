@@ -230,31 +230,40 @@ func appendList(b []byte, list []pattern) []byte {
 func (o *operation) appendOperand(b []byte) []byte {
 	switch o.name {
 	case opIn, opNin:
-		list := node{kind: array, elements: o.list}
+		list := node{kind: array, whole: &whole{elements: o.list}}
 		return list.appendText(b)
 	case opAnd, opOr:
 		return appendList(b, o.parts)
 	case opNot, opBefore, opFrom, opTo:
 		return o.parts[0].appendText(b)
 	case opOp:
-		var names node
-		names.kind = array
-		for op := OpInsert; op <= OpRead; op++ {
-			if o.ops.has(op) {
-				names.elements = append(names.elements, node{kind: text, text: op.String()})
+		b = append(b, '[')
+		for op, some := OpInsert, false; op <= OpRead; op++ {
+			if !o.ops.has(op) {
+				continue
 			}
+			if some {
+				b = append(b, ',')
+			}
+			b, some = appendString(b, op.String()), true
 		}
-		return names.appendText(b)
+		return append(b, ']')
 	case opChanged:
-		paths := node{kind: array}
-		for _, p := range o.paths {
-			paths.elements = append(paths.elements, node{kind: text, text: p.String()})
-		}
 		if o.outside {
-			b = paths.appendText(append(b, `{"outside":`...))
-			return append(b, '}')
+			b = append(b, `{"outside":`...)
 		}
-		return paths.appendText(b)
+		b = append(b, '[')
+		for i, p := range o.paths {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, p.String())
+		}
+		b = append(b, ']')
+		if o.outside {
+			b = append(b, '}')
+		}
+		return b
 	default:
 		return o.value.appendText(b)
 	}
