@@ -3,6 +3,7 @@ package filters
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tidwall/gjson"
 )
@@ -20,7 +21,9 @@ func CompileOld(src []byte) (*Filter, error) {
 }
 
 func compile(src []byte, s scope) (*Filter, error) {
-	var c compiler
+	c := compilers.Get().(*compiler)
+	defer compilers.Put(c)
+	c.begin()
 	if len(src) > MaxText {
 		c.add(TooLarge, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
 		return nil, c.errs
@@ -31,16 +34,15 @@ func compile(src []byte, s scope) (*Filter, error) {
 		return nil, c.errs
 	}
 	tree.sort()
-	var room [256]byte
-	canonical := tree.appendText(room[:0])
-	if len(canonical) > MaxText {
-		c.add(TooLarge, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(canonical), MaxText)
+	c.canonical = tree.appendText(c.canonical[:0])
+	if len(c.canonical) > MaxText {
+		c.add(TooLarge, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(c.canonical), MaxText)
 		return nil, c.errs
 	}
-	if f.text = f.source; string(canonical) != f.text {
-		f.text = string(canonical)
+	if f.text = f.source; string(c.canonical) != f.text {
+		f.text = string(c.canonical)
 	}
-	f.program = lower(&tree)
+	f.program = c.lowering.lower(&tree, false)
 	return f, nil
 }
 
@@ -50,6 +52,28 @@ type compiler struct {
 	errs   Errors
 	leaves int
 	at     place // what is being read
+
+	// Memory that is used again:
+	members   []entry     // of all objects that are being read
+	ops       []operation // the same
+	canonical []byte
+	lowering  lowering
+}
+
+// compilers are kept for their memory.
+var compilers = sync.Pool{New: func() any { return new(compiler) }} //nolint:gochecknoglobals // memory that is used again
+
+func (c *compiler) begin() { c.errs, c.leaves, c.at = nil, 0, c.at[:0] }
+
+// taken returns a copy of the end of a list, which is taken away.
+func taken[E any](list *[]E, from int) []E {
+	if from == len(*list) {
+		return nil
+	}
+	end := append([]E(nil), (*list)[from:]...)
+	clear((*list)[from:])
+	*list = (*list)[:from]
+	return end
 }
 
 // add reports a mistake in what is being read.
@@ -163,7 +187,7 @@ func (c *compiler) literal(v gjson.Result, o operator) node {
 	switch n.kind {
 	case object:
 		var members []member
-		c.members(v, func(written string, _ bool, value gjson.Result) {
+		c.eachMember(v, func(written string, _ bool, value gjson.Result) {
 			key, operator := keyOf(written)
 			if operator {
 				c.operatorInValue(written, o)
@@ -192,12 +216,13 @@ func (c *compiler) literal(v gjson.Result, o operator) node {
 
 // object reads an object: plain keys, operators, or both.
 func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
-	empty := true
-	c.members(v, func(written string, repeated bool, value gjson.Result) {
+	empty, members, ops := true, len(c.members), len(c.ops)
+	c.eachMember(v, func(written string, repeated bool, value gjson.Result) {
 		empty = false
 		key, isOperator := keyOf(written)
 		if !isOperator {
-			p.members = append(p.members, entry{key: key, value: c.pattern(value, s.below())})
+			member := entry{key: key, value: c.pattern(value, s.below())}
+			c.members = append(c.members, member)
 			return
 		}
 		name := operatorOf(written)
@@ -209,31 +234,33 @@ func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
 		case !s.loose:
 			c.position(name, written, s)
 			if !repeated {
-				c.company(p, v, name, written, s)
+				c.company(v, c.ops[ops:], name, written, s)
 			}
 		}
 		if name == "" || s.value != "" {
 			c.skip(value)
 			return
 		}
-		p.ops = append(p.ops, c.operation(name, written, value, s))
+		operation := c.operation(name, written, value, s)
+		c.ops = append(c.ops, operation)
 	})
 	if empty {
 		c.leaves++
 	}
+	p.members, p.ops = taken(&c.members, members), taken(&c.ops, ops)
 	slices.SortFunc(p.members, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 	slices.SortFunc(p.ops, func(a, b operation) int { return strings.Compare(string(a.name), string(b.name)) })
 }
 
 // company reports an operator that may not stand beside what else is in its object.
-func (c *compiler) company(p *pattern, v gjson.Result, name operator, written string, s scope) {
+func (c *compiler) company(v gjson.Result, ops []operation, name operator, written string, s scope) {
 	if !s.root && !name.logic() && !name.ofEvent() {
 		if plain, mixed := plainKey(v); mixed {
 			c.add(MixedObject, "remove one of them, or write "+quote("$"+written)+" for a key that is literally "+quote(written),
 				"%s is about one value and may not stand beside the key %s, which asks for an object", written, quote(plain))
 		}
 	}
-	if slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == name }) {
+	if slices.ContainsFunc(ops, func(o operation) bool { return o.name == name }) {
 		c.add(BadJSON, "", "%s is said twice in the same object, by two names", name)
 	}
 }
@@ -263,9 +290,9 @@ func (c *compiler) position(name operator, written string, s scope) {
 	}
 }
 
-// members calls visit with each member of an object. It reports what is wrong with the
+// eachMember calls visit with each member of an object. It reports what is wrong with the
 // keys as such.
-func (c *compiler) members(v gjson.Result, visit func(written string, repeated bool, value gjson.Result)) {
+func (c *compiler) eachMember(v gjson.Result, visit func(written string, repeated bool, value gjson.Result)) {
 	var seen keySet
 	v.ForEach(func(key, value gjson.Result) bool {
 		written := c.text(key.Raw, "a key")

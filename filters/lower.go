@@ -4,22 +4,12 @@ import (
 	"slices"
 )
 
-// lower turns a sorted pattern of a row into a program.
-func lower(p *pattern) program {
-	var data [few]path
-	var at [few]string
-	l := lowering{data: values{paths: data[:0], room: len(p.members)}}
-	return l.program(l.pattern(p, at[:0], false))
-}
-
-// few is how many of something a filter has as a rule: there is room for so many before
-// memory is asked for.
-const few = 8
-
 // lowering builds a program. Its methods take the path of the value that is meant, and
 // whether the row before is.
 type lowering struct {
 	data, old values
+	parts     []cond // that must all hold, of several patterns at once: see pattern
+	at        [MaxDepth]string
 	beside    bool // there is a condChangedBeside
 	element   bool // the program is over an element of an array, not over a row
 }
@@ -32,8 +22,18 @@ type values struct {
 	room    int      // for so many at first
 }
 
-// program returns the program whose conditions are joined in root. Paths are copied, as
-// those of the lowering have room for more.
+// lower turns a sorted pattern of a row, or of an element, into a program. The lowering
+// can be used again: of its memory the program has only copies.
+func (l *lowering) lower(p *pattern, element bool) program {
+	l.element, l.beside = element, false
+	l.data.begin(len(p.members))
+	l.old.begin(1)
+	return l.program(l.pattern(p, l.at[:0], false))
+}
+
+func (v *values) begin(room int) { *v = values{paths: v.paths[:0], room: room} }
+
+// program returns the program whose conditions are joined in root.
 func (l *lowering) program(root cond) program {
 	return program{
 		root: root,
@@ -46,23 +46,41 @@ func (l *lowering) program(root cond) program {
 
 // pattern returns the condition that p holds.
 func (l *lowering) pattern(p *pattern, at path, old bool) cond {
-	var room [few]cond
-	return joined(l.must(room[:0], p, at, old))
+	from := len(l.parts)
+	l.must(p, at, old)
+	return l.joined(from)
 }
 
-// must appends the conditions that must all hold for p.
-func (l *lowering) must(parts []cond, p *pattern, at path, old bool) []cond {
+// joined takes the parts from an index on away and returns the condition that they all
+// hold.
+func (l *lowering) joined(from int) cond {
+	parts := l.parts[from:]
+	c := cond{op: condAll}
+	if len(parts) == 1 {
+		c = parts[0]
+	} else {
+		c.subs = append([]cond(nil), parts...)
+	}
+	clear(parts)
+	l.parts = l.parts[:from]
+	return c
+}
+
+// must adds to the parts what must hold for p.
+func (l *lowering) must(p *pattern, at path, old bool) {
 	switch p.kind {
 	case object:
-		return l.object(parts, p, at, old)
+		l.object(p, at, old)
 	case array:
-		return append(parts, l.array(p, at, old))
+		l.add(l.array(p, at, old))
 	default:
 		c := l.on(condEqual, at, old)
 		c.with = p.scalar
-		return append(parts, c)
+		l.add(c)
 	}
 }
+
+func (l *lowering) add(c cond) { l.parts = append(l.parts, c) }
 
 // on returns a condition on a value.
 func (l *lowering) on(op condOp, at path, old bool) cond {
@@ -99,20 +117,19 @@ func (v *values) keep(at path) path {
 	return v.keys[len(v.keys)-len(at) : len(v.keys) : len(v.keys)]
 }
 
-func (l *lowering) object(parts []cond, p *pattern, at path, old bool) []cond {
-	mine := len(parts)
+func (l *lowering) object(p *pattern, at path, old bool) {
+	from := len(l.parts)
 	for i := range p.ops {
-		parts = l.operation(parts, p, i, at, old)
+		l.operation(p, i, at, old)
 	}
 	for i := range p.members {
 		m := &p.members[i]
-		parts = l.must(parts, &m.value, append(at, m.key), old)
+		l.must(&m.value, append(at, m.key), old)
 	}
 	isRow := len(at) == 0 && !l.element
-	if p.wantsObject() && !isRow && !l.impliesObject(parts[mine:], at, old) {
-		parts = append(parts, l.on(condObject, at, old))
+	if p.wantsObject() && !isRow && !l.impliesObject(l.parts[from:], at, old) {
+		l.add(l.on(condObject, at, old))
 	}
-	return parts
 }
 
 // impliesObject reports whether one of the parts, which must all hold, is No unless the
@@ -146,79 +163,71 @@ func (l *lowering) path(c *cond) path {
 	return l.data.paths[c.at]
 }
 
-// appendAll appends a condition to those that must all hold.
-func appendAll(parts []cond, c cond) []cond {
-	if c.op == condAll {
-		return append(parts, c.subs...)
-	}
-	return append(parts, c)
-}
-
-// joined returns the condition that all parts hold. It does not keep parts.
-func joined(parts []cond) cond {
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	return cond{op: condAll, subs: append([]cond(nil), parts...)}
-}
-
 func (l *lowering) array(p *pattern, at path, old bool) cond {
 	e := new(elements)
-	for i := range p.elements {
-		element := &p.elements[i]
-		if element.kind.scalar() {
-			e.scalars = append(e.scalars, element.scalar)
-			continue
+	scalars := 0 // they come first
+	for scalars < len(p.elements) && p.elements[scalars].kind.scalar() {
+		scalars++
+	}
+	if scalars > 0 {
+		e.scalars = make([]node, scalars)
+	}
+	for i := range e.scalars {
+		e.scalars[i] = p.elements[i].scalar
+	}
+	if others := p.elements[scalars:]; len(others) > 0 {
+		var inner lowering
+		e.filters = make([]program, len(others))
+		for i := range others {
+			f := &e.filters[i]
+			*f = inner.lower(&others[i], true)
+			f.only = f.kindOf(&f.root)
 		}
-		inner := lowering{element: true}
-		filter := inner.program(inner.pattern(element, nil, false))
-		filter.only = filter.kindOf(&filter.root)
-		e.filters = append(e.filters, filter)
 	}
 	c := l.on(condArray, at, old)
 	c.elements = e
 	return c
 }
 
-// operation appends the conditions of the operator at index i of p.
-func (l *lowering) operation(parts []cond, p *pattern, i int, at path, old bool) []cond {
+// operation adds what the operator at index i of p asks for.
+func (l *lowering) operation(p *pattern, i int, at path, old bool) {
 	o := &p.ops[i]
 	switch {
 	case o.name == opAnd, o.name == opOr && len(o.parts) == 1:
 		for i := range o.parts {
-			parts = l.must(parts, &o.parts[i], at, old)
+			l.must(&o.parts[i], at, old)
 		}
-		return parts
 	case o.name == opOr:
 		either := cond{op: condAny, subs: make([]cond, len(o.parts))}
 		for i := range o.parts {
 			either.subs[i] = l.pattern(&o.parts[i], at, old)
 		}
-		return append(parts, either)
+		l.add(either)
 	case o.name == opNot:
-		return append(parts, cond{op: condNot, subs: []cond{l.pattern(&o.parts[0], at, old)}})
+		l.add(cond{op: condNot, subs: []cond{l.pattern(&o.parts[0], at, old)}})
 	case o.name == opBefore:
-		return l.must(append(parts, cond{op: condHadRow}), &o.parts[0], at, true)
+		l.add(cond{op: condHadRow})
+		l.must(&o.parts[0], at, true)
 	case o.name == opFrom, o.name == opTo:
-		return l.transition(parts, p, i, at)
+		l.transition(p, i, at)
 	case o.name == opOp:
-		return append(parts, cond{op: condOpIs, ops: o.ops})
+		l.add(cond{op: condOpIs, ops: o.ops})
 	case o.name == opChanged:
-		return append(parts, l.changed(o))
+		l.add(l.changed(o))
 	default:
-		return append(parts, l.leaf(o, at, old))
+		l.add(l.leaf(o, at, old))
 	}
 }
 
 // transition lowers $from and $to, which are one condition when they stand together:
 // $from is the first of them.
-func (l *lowering) transition(parts []cond, p *pattern, i int, at path) []cond {
+func (l *lowering) transition(p *pattern, i int, at path) {
 	o := &p.ops[i]
 	if o.name == opFrom || !slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == opFrom }) {
 		differs := changed{data: l.value(at, false, false), old: l.value(at, true, false)}
-		parts = append(parts, cond{op: condChanged, rows: &rows{changed: []changed{differs}}})
+		l.add(cond{op: condChanged, rows: &rows{changed: []changed{differs}}})
 	}
-	return l.must(parts, &o.parts[0], at, o.name == opFrom)
+	l.must(&o.parts[0], at, o.name == opFrom)
 }
 
 func (l *lowering) changed(o *operation) cond {

@@ -140,7 +140,7 @@ func (c *compiler) changed(o *operation, v gjson.Result) {
 	case object:
 		o.outside = true
 		empty := true
-		c.members(v, func(written string, _ bool, value gjson.Result) {
+		c.eachMember(v, func(written string, _ bool, value gjson.Result) {
 			empty = false
 			if written != "outside" {
 				if _, operator := keyOf(written); operator && operatorOf(written) == "" {
