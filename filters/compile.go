@@ -56,6 +56,8 @@ type compiler struct {
 	// Memory that is used again:
 	members   []entry     // of all objects that are being read
 	ops       []operation // the same
+	patterns  []pattern   // of all arrays and operands
+	nodes     []node      // the same
 	canonical []byte
 	lowering  lowering
 }
@@ -123,7 +125,7 @@ func (c *compiler) read(whole string, s scope) (tree pattern, ok bool) {
 		c.add(BadJSON, "", "the filter is not JSON: %s at byte %d", bad.problem, bad.offset)
 		return tree, false
 	}
-	whole = strings.Trim(whole, " \t\r\n")
+	whole = whole[skipSpace(whole, 0):]
 	if whole[0] != '{' {
 		c.add(NotObject, "{} matches every event", "a filter is a JSON object, not %s", describe(kindOf(whole[0])))
 		return tree, false
@@ -151,9 +153,12 @@ func (c *compiler) pattern(v gjson.Result, s scope) pattern {
 		if s.barred == "" {
 			s.barred = insideArray
 		}
+		from := len(c.patterns)
 		c.each(v, func(element gjson.Result) {
-			p.elements = append(p.elements, c.pattern(element, s))
+			one := c.pattern(element, s)
+			c.patterns = append(c.patterns, one)
 		})
+		p.elements = taken(&c.patterns, from)
 		if len(p.elements) == 0 {
 			c.leaves++
 		}
@@ -200,14 +205,15 @@ func (c *compiler) literal(v gjson.Result, o operator) node {
 		slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
 		n.whole = &whole{members: members}
 	case array:
-		var elements []node
+		from := len(c.nodes)
 		c.each(v, func(element gjson.Result) {
-			elements = append(elements, c.literal(element, o))
+			one := c.literal(element, o)
+			c.nodes = append(c.nodes, one)
 		})
-		if len(elements) == 0 {
+		n.whole = &whole{elements: taken(&c.nodes, from)}
+		if len(n.whole.elements) == 0 {
 			c.leaves++
 		}
-		n.whole = &whole{elements: elements}
 	default:
 		return c.scalar(v)
 	}

@@ -10,38 +10,55 @@ type lowering struct {
 	data, old values
 	parts     []cond // that must all hold, of several patterns at once: see pattern
 	at        [MaxDepth]string
-	beside    bool // there is a condChangedBeside
-	element   bool // the program is over an element of an array, not over a row
+	inner     *lowering // of the elements of arrays
+	beside    bool      // there is a condChangedBeside
+	element   bool      // the program is over an element of an array, not over a row
 }
 
 // values are those that a program reads of a row, each once.
 type values struct {
 	paths   []path
 	indexes []bool   // see program
-	keys    []string // memory for the keys of paths
-	room    int      // for so many at first
+	keys    []string // memory of paths
 }
 
 // lower turns a sorted pattern of a row, or of an element, into a program. The lowering
 // can be used again: of its memory the program has only copies.
 func (l *lowering) lower(p *pattern, element bool) program {
 	l.element, l.beside = element, false
-	l.data.begin(len(p.members))
-	l.old.begin(1)
+	l.data.begin()
+	l.old.begin()
 	return l.program(l.pattern(p, l.at[:0], false))
 }
 
-func (v *values) begin(room int) { *v = values{paths: v.paths[:0], room: room} }
+func (v *values) begin() { *v = values{paths: v.paths[:0], keys: v.keys[:0]} }
+
+// list returns a copy of the paths that takes no more memory than it needs.
+func (v *values) list() []path {
+	if len(v.paths) == 0 {
+		return nil
+	}
+	count := 0
+	for _, p := range v.paths {
+		count += len(p)
+	}
+	list, keys := make([]path, len(v.paths)), make([]string, 0, count)
+	for i, p := range v.paths {
+		keys = append(keys, p...)
+		list[i] = keys[len(keys)-len(p) : len(keys) : len(keys)]
+	}
+	return list
+}
 
 // program returns the program whose conditions are joined in root.
 func (l *lowering) program(root cond) program {
-	return program{
-		root: root,
-		data: append([]path(nil), l.data.paths...), dataIndexes: l.data.indexes,
-		old: append([]path(nil), l.old.paths...), oldIndexes: l.old.indexes,
-		dataRest: restsOf(l.data.paths, l.data.indexes), oldRest: restsOf(l.old.paths, l.old.indexes),
-		beside: l.beside,
+	p := program{
+		root: root, beside: l.beside,
+		data: l.data.list(), dataIndexes: l.data.indexes,
+		old: l.old.list(), oldIndexes: l.old.indexes,
 	}
+	p.dataRest, p.oldRest = restsOf(p.data, p.dataIndexes), restsOf(p.old, p.oldIndexes)
+	return p
 }
 
 // pattern returns the condition that p holds.
@@ -98,7 +115,8 @@ func (l *lowering) value(at path, old, indexes bool) int {
 			return i
 		}
 	}
-	v.paths = append(v.paths, v.keep(at))
+	v.keys = append(v.keys, at...)
+	v.paths = append(v.paths, v.keys[len(v.keys)-len(at):])
 	if indexes {
 		for len(v.indexes) < len(v.paths) {
 			v.indexes = append(v.indexes, false)
@@ -106,15 +124,6 @@ func (l *lowering) value(at path, old, indexes bool) int {
 		v.indexes[len(v.paths)-1] = true
 	}
 	return len(v.paths) - 1
-}
-
-// keep returns a copy of a path, which shares memory with others.
-func (v *values) keep(at path) path {
-	if cap(v.keys)-len(v.keys) < len(at) {
-		v.keys = make([]string, 0, max(len(at), v.room))
-	}
-	v.keys = append(v.keys, at...)
-	return v.keys[len(v.keys)-len(at) : len(v.keys) : len(v.keys)]
 }
 
 func (l *lowering) object(p *pattern, at path, old bool) {
@@ -176,11 +185,13 @@ func (l *lowering) array(p *pattern, at path, old bool) cond {
 		e.scalars[i] = p.elements[i].scalar
 	}
 	if others := p.elements[scalars:]; len(others) > 0 {
-		var inner lowering
+		if l.inner == nil {
+			l.inner = new(lowering)
+		}
 		e.filters = make([]program, len(others))
 		for i := range others {
 			f := &e.filters[i]
-			*f = inner.lower(&others[i], true)
+			*f = l.inner.lower(&others[i], true)
 			f.only = f.kindOf(&f.root)
 		}
 	}
