@@ -55,5 +55,5 @@ func kept(src []byte) float64 {
 	}
 	after := heap()
 	runtime.KeepAlive(held)
-	return float64(int64(after)-int64(before)) / times //nolint:gosec // memory is not that large
+	return float64(int64(after)-int64(before)) / times
 }

@@ -64,7 +64,7 @@ func describe(k kind) string {
 }
 
 // node is a value that a filter names: a scalar, or the whole operand of an operator,
-// whose arrays keep their order. It is small, for a filter keeps it twice a value.
+// whose arrays keep their order.
 type node struct {
 	kind     kind
 	negative bool   // of a number; see decimal
@@ -84,9 +84,10 @@ func (n *node) number() decimal {
 	return decimal{negative: n.negative, exp: int64(n.exp), digits: n.text}
 }
 
-// numberNode returns the node of a number that jsonb can hold.
+// numberNode returns the node of a number that jsonb can hold, so that its exponent is
+// small.
 func numberNode(d decimal) node {
-	return node{kind: number, negative: d.negative, exp: int32(d.exp), text: d.digits} //nolint:gosec // jsonb's range is smaller
+	return node{kind: number, negative: d.negative, exp: int32(d.exp), text: d.digits}
 }
 
 // member is one key of an object with its value.
