@@ -128,8 +128,11 @@ func (m *Matches[T]) askFound(list []*listed[T], told bool) {
 			continue
 		}
 		verdict := Yes
-		if !told || !l.told {
+		switch {
+		case !told || !l.told:
 			verdict = m.ask(l.bound, told)
+		case l.not != "" && m.match.data.reading.excludes(l.not):
+			verdict = No
 		}
 		switch verdict {
 		case Yes:
@@ -181,6 +184,9 @@ func (m *Matches[T]) ask(b *bound, told bool) Verdict {
 	a.old.slots, a.old.rest, a.old.paths = b.old, p.oldRest, p.old
 	v := Yes
 	if told && b.told {
+		if a.data.reading.excludes(b.not) {
+			return No
+		}
 		for _, i := range b.rest {
 			v = min(v, a.verdict(&p.root.subs[i]))
 		}

@@ -26,14 +26,16 @@ func (m *Matches[T]) look(s *shelf[T]) {
 
 // lookByValue finds the routes that are filed under values of the row.
 func (m *Matches[T]) lookByValue(s *shelf[T]) {
-	r := m.match.data.reading
+	r, anchored := m.match.data.reading, s.anchored.Load() > 0
 	for i, slot := range r.taken {
 		v := &r.slots[slot]
 		if v.round != r.round || int(v.from) != i+1 {
 			continue // a later value of the same key counts
 		}
-		if a := s.accessOf(presence(slot)); a != nil {
-			m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, present: true})
+		if anchored {
+			if a := s.accessOf(presence(slot)); a != nil {
+				m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, present: true})
+			}
 		}
 		for ; v != nil; v = r.after(v) {
 			if v.hash() {
@@ -99,11 +101,7 @@ func (h *here) has(sh *shape, where filing) bool {
 
 // lookUnder looks up the row for the shapes that are filed at an access.
 func (m *Matches[T]) lookUnder(s *shelf[T], a *access, by *here) {
-	uses := a.uses.Load()
-	if uses == nil {
-		return
-	}
-	for _, f := range *uses {
+	for f := a.uses.Load(); f != nil; f = f.next.Load() {
 		if since := f.use.since.Load(); since != 0 && (since <= m.stamp || slices.Contains(m.direct, f.use)) {
 			continue
 		}

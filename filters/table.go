@@ -104,6 +104,31 @@ func (q *search[E]) next() *E {
 	return nil
 }
 
+// seek returns a thing of exactly this hash, nil when there is none.
+func (t *table[E]) seek(hash uint64, hashOf func(*E) uint64) *E {
+	d := t.dir.Load()
+	if d == nil {
+		return nil
+	}
+	tag := tagOf(hash) * ones
+	for s := d.of(hash).Load(); s != nil; s = s.next.Load() {
+		for group, left := hash%groups, groups; left > 0; group, left = (group+1)%groups, left-1 {
+			word := s.tags[group].Load()
+			same := word ^ tag
+			for hits := (same - ones) &^ same & highs; hits != 0; hits &= hits - 1 {
+				e := s.items[8*group+uint64(bits.TrailingZeros64(hits)/8)].Load()
+				if e != nil && hashOf(e) == hash {
+					return e
+				}
+			}
+			if (word-ones)&^word&highs != 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
 // put adds a thing, whose hash is hashOf it, as are those of the others.
 func (t *table[E]) put(e *E, hashOf func(*E) uint64) {
 	hash := hashOf(e)

@@ -44,7 +44,8 @@ type bound struct {
 	oldFields []*field
 	routes    []route
 	several   bool    // more than one way may lead to it in one row
-	told      bool    // the route says everything but the ends of its range, and rest
+	told      bool    // the route says everything but the ends of its range, not and rest
+	not       string  // encoded: scalars that values must not equal, see excludes
 	rest      []int32 // parts of the filter, which must all hold
 }
 
@@ -129,9 +130,11 @@ func (t *topic[T]) bind(f *Filter) *bound {
 	if !b.several && p.root.op == condAll {
 		b.told = true
 		for i := range p.root.subs {
-			if !b.routes[0].tells(&p.root.subs[i], b) {
-				b.rest = append(b.rest, int32(i))
+			c := &p.root.subs[i]
+			if b.routes[0].tells(c, b) || b.exclude(c) {
+				continue
 			}
+			b.rest = append(b.rest, int32(i))
 		}
 	}
 	b.born = t.stamp.Add(1)
