@@ -125,7 +125,7 @@ func (t *topic[T]) bind(f *Filter) *bound {
 	}
 	b.several = b.several || len(b.routes) > 1
 	if !b.several && p.root.op != condAll {
-		b.told = b.routes[0].tells(&p.root, b)
+		b.told = b.routes[0].tells(&p.root, b) || b.exclude(&p.root)
 	}
 	if !b.several && p.root.op == condAll {
 		b.told = true
