@@ -180,8 +180,8 @@ func (m *Matches[T]) ask(b *bound, told bool) Verdict {
 		a.readOld(m.topic.old.root)
 	}
 	a.left = m.limit
-	a.data = row{reading: a.data.reading, slots: b.data, rest: p.dataPlan.rest, paths: p.data, unsent: e.Data.unavailable}
-	a.old.slots, a.old.rest, a.old.paths = b.old, p.oldPlan.rest, p.old
+	a.data = row{reading: a.data.reading, slots: b.data, rest: p.dataRest, paths: p.data, unsent: e.Data.unavailable}
+	a.old.slots, a.old.rest, a.old.paths = b.old, p.oldRest, p.old
 	v := Yes
 	if told && b.told {
 		if a.data.reading.excludes(b.not) {

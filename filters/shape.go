@@ -60,7 +60,8 @@ func hashNode(n *node) uint64 {
 	case text:
 		return maphash.String(hashSeed, n.text)
 	case number:
-		return hashFigure(n.number.sign(), n.number.exp, n.number.digits, "")
+		d := n.number()
+		return hashFigure(d.sign(), d.exp, d.digits, "")
 	default:
 		return uint64(n.kind)
 	}
@@ -149,7 +150,7 @@ func (n *node) encode(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(n.text)))
 		b = append(b, n.text...)
 	case number:
-		d := n.number
+		d := n.number()
 		b = binary.AppendVarint(b, int64(d.sign()))
 		b = binary.AppendVarint(b, d.exp)
 		b = binary.AppendUvarint(b, uint64(len(d.digits)))
