@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/dot-do/relay/filters"
@@ -13,7 +14,7 @@ import (
 // ReadBody takes the body as the event's own, and finds in it what filters see. The
 // parts alias it.
 func (e *Event) ReadBody(body []byte) error {
-	if !json.Valid(body) {
+	if !validJSON(body) {
 		return errors.New("body is not JSON")
 	}
 	s := scanner{b: body}
@@ -50,6 +51,30 @@ func (e *Event) ReadBody(body []byte) error {
 		return errors.New("body has no data")
 	}
 	return nil
+}
+
+// validJSON is json.Valid without its bound of 10,000 levels: jsonb holds more.
+func validJSON(text []byte) bool {
+	if json.Valid(text) {
+		return true
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber() // of any size
+	for depth, values := 0, 0; ; {
+		token, err := dec.Token()
+		if err != nil { // also io.EOF in the middle of a value
+			return err == io.EOF && depth == 0 && values == 1
+		}
+		if depth == 0 {
+			values++
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
 }
 
 // readOp finds the operation in the value of "source". It is zero when there is none.
