@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/dot-do/relay/filters"
@@ -53,28 +52,14 @@ func (e *Event) ReadBody(body []byte) error {
 	return nil
 }
 
-// validJSON is json.Valid without its bound of 10,000 levels: jsonb holds more.
-func validJSON(text []byte) bool {
-	if json.Valid(text) {
+// validJSON is json.Valid for objects of as many levels as filters read: json.Valid
+// ends at 10,000, and jsonb does not.
+func validJSON(object []byte) bool {
+	if json.Valid(object) {
 		return true
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber() // of any size
-	for depth, values := 0, 0; ; {
-		token, err := dec.Token()
-		if err != nil { // also io.EOF in the middle of a value
-			return err == io.EOF && depth == 0 && values == 1
-		}
-		if depth == 0 {
-			values++
-		}
-		switch token {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-	}
+	all, err := filters.Compile([]byte(`{}`))
+	return err == nil && all.Match(object) == filters.Yes
 }
 
 // readOp finds the operation in the value of "source". It is zero when there is none.
