@@ -107,6 +107,7 @@ type bound struct {
 	several   bool    // more than one way may lead to it in one row
 	told      bool    // the route says everything but the ends of its range, and rest
 	rest      []int32 // parts of the filter, which must all hold
+	gone      atomic.Bool
 }
 
 func hashID(s *shape) uint64 { return mix(uint64(s.id), 1<<59) }
@@ -352,6 +353,7 @@ func (t *topic[T]) unbind(b *bound) {
 		return
 	}
 	delete(t.bounds, b.filter.text)
+	b.gone.Store(true) // before its slots have another meaning
 	for _, r := range b.routes {
 		r.shape.refs--
 		t.dropShape(r.shape)
