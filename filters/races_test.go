@@ -176,3 +176,41 @@ func TestAWalkOverATableMeetsEachThingOnceWhileItGrows(t *testing.T) {
 		}
 	}
 }
+
+func TestConditionsThatReadALongValueAgainAndAgainHaveALimit(t *testing.T) {
+	parts := func(n int, format string) string {
+		return arrayOf(n, func(i int) string { return fmt.Sprintf(format, i) })
+	}
+	contains := compiled(t, `{"v":{"$and":%s}}`, parts(200, `{"$not":{"$contains":"aaaaaaaaaaaaaaaaab%d"}}`))
+	prefixes := compiled(t, `{"v":{"$and":%s}}`, parts(200, `{"$not":{"$prefix":"b%d"}}`))
+	bounds := compiled(t, `{"v":{"$and":%s}}`, parts(200, `{"$not":{"$lt":1%d}}`))
+	elements := compiled(t, `{"$changed":%s}`, parts(100, `"v.1%d"`))
+	for _, c := range []struct {
+		filter      *Filter
+		unit        string
+		small, huge Verdict
+	}{
+		{contains, `"a`, Yes, Unknown},
+		{contains, `"\u0061`, Yes, Unknown},
+		{prefixes, `"a`, Yes, Yes},
+		{prefixes, `"\u0061`, Yes, Unknown},
+		{bounds, `10`, Yes, Unknown},
+		{elements, `[1,`, No, Unknown},
+	} {
+		for times, want := range map[int]Verdict{40: c.small, 500_000: c.huge} {
+			row := fmt.Sprintf(`{"v":%c%s`, c.unit[0], strings.Repeat(c.unit[1:], times))
+			switch c.unit[0] {
+			case '"':
+				row += `"}`
+			case '[':
+				row += `1]}`
+			default:
+				row += `}`
+			}
+			data := NewDoc([]byte(row), nil)
+			start := time.Now()
+			require.Equal(t, want, c.filter.MatchEvent(&Event{Op: OpUpdate, Data: data, Before: data}), "%s %d", c.unit, times)
+			require.Less(t, time.Since(start), 2*time.Second, "%s %d", c.unit, times)
+		}
+	}
+}
