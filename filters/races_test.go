@@ -2,10 +2,13 @@ package filters
 
 import (
 	"fmt"
+	"math"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 )
@@ -213,4 +216,59 @@ func TestConditionsThatReadALongValueAgainAndAgainHaveALimit(t *testing.T) {
 			require.Less(t, time.Since(start), 2*time.Second, "%s %d", c.unit, times)
 		}
 	}
+}
+
+func TestAddingAnEventTypeCostsTheSameHoweverManyThereAre(t *testing.T) {
+	const n = 60_000
+	x, f := NewIndex[int](), compiled(t, `{"a":1}`)
+	start := time.Now()
+	for i := range n {
+		x.Add(Key{Type: fmt.Sprint(i)}, f, i)
+	}
+	for i := range n {
+		require.True(t, x.Remove(Key{Type: fmt.Sprint(i)}, f, i))
+	}
+	require.Less(t, time.Since(start), 20*time.Second) // copying a map took several minutes
+	require.Zero(t, x.Len())
+}
+
+func TestShapesThatLiveHaveDifferentNumbersForEver(t *testing.T) {
+	x := NewIndex[int]()
+	event := Event{Op: OpInsert, Data: NewDoc([]byte(`{"a":1,"b":1,"c":1}`), nil)}
+	x.Add(Key{Type: "t"}, compiled(t, `{"a":1}`), 1)
+	x.topic("t").lastID = math.MaxUint32
+	x.Add(Key{Type: "t"}, compiled(t, `{"b":1}`), 2)
+	x.Add(Key{Type: "t"}, compiled(t, `{"c":2}`), 3)
+	var m Matches[int]
+	x.Match(&m, "t", "", &event)
+	require.ElementsMatch(t, []int{1, 2}, m.Yes)
+	require.True(t, x.Remove(Key{Type: "t"}, compiled(t, `{"a":1}`), 1))
+	x.Match(&m, "t", "", &event)
+	require.Equal(t, []int{2}, m.Yes)
+}
+
+func TestTheMemoryOfAMatchKeepsNobodyWhoIsGone(t *testing.T) {
+	x := NewIndex[*[64]byte]()
+	var m Matches[*[64]byte]
+	var gone []weak.Pointer[[64]byte]
+	event := Event{Op: OpInsert, Data: NewDoc([]byte(`{"a":1,"n":5}`), nil)}
+	for i := range 300 {
+		v := new([64]byte)
+		gone = append(gone, weak.Make(v))
+		x.Add(Key{Type: "t"}, compiled(t, []string{`{"a":1,"n":{"$exists":true},"$not":{"z":%[1]d}}`, `{"n":{"$ne":%[1]d}}`, `{"$or":[{"a":1},{"n":%[1]d}]}`}[i%3], -i-1), v)
+	}
+	x.Match(&m, "t", "", &event)
+	require.Len(t, m.Yes, 300)
+	for i := range gone {
+		f := compiled(t, []string{`{"a":1,"n":{"$exists":true},"$not":{"z":%[1]d}}`, `{"n":{"$ne":%[1]d}}`, `{"$or":[{"a":1},{"n":%[1]d}]}`}[i%3], -i-1)
+		require.True(t, x.Remove(Key{Type: "t"}, f, gone[i].Value()))
+	}
+	x.Match(&m, "t", "", &event)
+	require.Empty(t, m.Yes)
+	runtime.GC()
+	for i := range gone {
+		require.Nil(t, gone[i].Value())
+	}
+	runtime.KeepAlive(&m)
+	runtime.KeepAlive(x)
 }

@@ -23,6 +23,9 @@ type found struct {
 	raw      string
 }
 
+// keptMore is for how many further values the memory is kept from one row to the next.
+const keptMore = 16 << 10
+
 const (
 	notHashed = iota
 	isHashed
@@ -107,6 +110,9 @@ func (r *reading) size(n int) {
 }
 
 func (r *reading) begin() {
+	if cap(r.more) > keptMore { // one row of very many elements
+		r.more, r.met = nil, nil
+	}
 	r.round++
 	if r.round == 0 { // after 4 billion documents
 		clear(r.slots)

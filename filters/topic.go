@@ -67,6 +67,7 @@ func (t *tree) find(keys path) *field {
 // looks for filters, and passes by what is newer than its stamp: its slots may be new or
 // have another meaning now.
 type topic[T comparable] struct {
+	name  string
 	stamp *atomic.Uint64
 	data  tree
 	old   tree
@@ -79,8 +80,8 @@ type topic[T comparable] struct {
 	owners table[corner[T]]  // the same by owner
 }
 
-func newTopic[T comparable](stamp *atomic.Uint64) *topic[T] {
-	t := &topic[T]{stamp: stamp, shapes: map[string]*shape{}, bounds: map[string]*bound{}}
+func newTopic[T comparable](name string, stamp *atomic.Uint64) *topic[T] {
+	t := &topic[T]{name: strings.Clone(name), stamp: stamp, shapes: map[string]*shape{}, bounds: map[string]*bound{}}
 	t.data.init()
 	t.old.init()
 	t.wide.topic = t
@@ -113,7 +114,10 @@ type bound struct {
 func hashID(s *shape) uint64 { return mix(uint64(s.id), 1<<59) }
 
 func (t *topic[T]) shapeOf(values string) *shape {
-	id := binary.LittleEndian.Uint32([]byte(values[:4]))
+	return t.shapeByID(binary.LittleEndian.Uint32([]byte(values[:4])))
+}
+
+func (t *topic[T]) shapeByID(id uint32) *shape {
 	q := t.byID.find(mix(uint64(id), 1<<59))
 	for s := q.next(); s != nil; s = q.next() {
 		if s.id == id {
@@ -240,7 +244,8 @@ func bestRange(way []need) *need {
 }
 
 func (t *topic[T]) newShape(list []wanted, present []*field, ranged *field, order kind) *shape {
-	t.lastID++
+	for t.lastID++; t.shapeByID(t.lastID) != nil; t.lastID++ { // after 4 billion shapes
+	}
 	s := &shape{id: t.lastID, key: string(appendShapeKey(nil, list, present, ranged, order)), ranged: -1, order: order}
 	for _, w := range list {
 		s.probes = append(s.probes, w.probe)
