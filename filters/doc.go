@@ -98,6 +98,7 @@
 // and objects inside arrays are the expensive case: every one of the filter's may have to
 // be compared with every element of the document's, as in Postgres. The bytes visited are
 // therefore counted, and a match that has visited ten times the rows and another 256 KiB
-// stops and answers Unknown: not No, so that a negation cannot turn it into Yes. The bound
-// is for one filter: an event that meets many such filters takes as many times as long.
+// stops and answers Unknown: not No, so that a negation cannot turn it into Yes. In an
+// [Index] the filters that need much work besides share what one event may cost, so that
+// they hold up each other and nobody else: those that it does not reach are Unknown.
 package filters
