@@ -272,3 +272,28 @@ func TestTheMemoryOfAMatchKeepsNobodyWhoIsGone(t *testing.T) {
 	runtime.KeepAlive(&m)
 	runtime.KeepAlive(x)
 }
+
+func TestRangesThatBeginAtOnePlaceAreNotALongList(t *testing.T) {
+	const n = 20_000
+	var root *interval[int]
+	var of []*int
+	for i := range n {
+		of = append(of, new(int))
+		root = root.put(uint64(i%2), uint64(i), of[i]) //nolint:gosec // not negative
+	}
+	var depth func(n *interval[int]) int
+	depth = func(n *interval[int]) int {
+		if n == nil {
+			return 0
+		}
+		return 1 + max(depth(n.left), depth(n.right))
+	}
+	require.Less(t, depth(root), 100)
+	require.Len(t, root.all(nil), n)
+	for i := range n {
+		var found bool
+		root, found = root.drop(uint64(i%2), of[i]) //nolint:gosec // not negative
+		require.True(t, found)
+	}
+	require.Nil(t, root)
+}
