@@ -297,3 +297,15 @@ func TestRangesThatBeginAtOnePlaceAreNotALongList(t *testing.T) {
 	}
 	require.Nil(t, root)
 }
+
+func TestKeysThatJSONBCannotHoldAreNotTakenForEachOther(t *testing.T) {
+	f := compiled(t, `{"$changed":{"outside":["x"]}}`)
+	for before, after := range map[string]string{
+		`{"v":{"\ud800":5,"\ud801":2}}`: `{"v":{"\ud800":1,"\ud801":2}}`,
+		`{"v":{"\ud800":1}}`:            `{"v":{"\ud801":1}}`,
+		`{"\ufffd":1,"\ud800":2}`:       `{"\ufffd":3,"\ud800":2}`,
+	} {
+		e := Event{Op: OpUpdate, Data: NewDoc([]byte(after), nil), Before: NewDoc([]byte(before), nil)}
+		require.Equal(t, Yes, f.MatchEvent(&e), after)
+	}
+}
