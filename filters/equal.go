@@ -26,15 +26,15 @@ func (m *match) exactArray(n *node, raw string) bool {
 	if m.left -= walkCost + len(raw); m.left < 0 {
 		return false
 	}
-	count := 0
+	elements, count := n.whole.elements, 0
 	for i, more := m.first(raw); more; count++ {
 		var v string
 		v, i, more = m.next(raw, i)
-		if count == len(n.elements) || !m.exactly(&n.elements[count], v) {
+		if count == len(elements) || !m.exactly(&elements[count], v) {
 			return false
 		}
 	}
-	return count == len(n.elements)
+	return count == len(elements)
 }
 
 func (m *match) exactObject(n *node, raw string) bool {
@@ -50,13 +50,13 @@ func (m *match) exactObject(n *node, raw string) bool {
 		switch {
 		case at < 0:
 			return false
-		case m.exactly(&n.members[at].value, v): // of a repeated key the last counts
+		case m.exactly(&n.whole.members[at].value, v): // of a repeated key the last counts
 			holds.put(at)
 		default:
 			holds.drop(at)
 		}
 	}
-	return holds.len() == len(n.members)
+	return holds.len() == len(n.whole.members)
 }
 
 // changed decides whether one of the values differs between the two rows.

@@ -180,3 +180,55 @@ func (f *field) release(to *slots) {
 	}
 	f.users--
 }
+
+// tree is the fields that the filters of one event type read of a row.
+type tree struct {
+	root  *field
+	slots slots
+	size  atomic.Int32 // slots made so far, for those who read rows
+}
+
+func (t *tree) init() {
+	t.root = &field{}
+	t.slots.made = 1
+	t.size.Store(1)
+}
+
+// keep returns the field at the end of a path, and of the paths from its elements on, with
+// one user more.
+func (t *tree) keep(keys path, below []path) *field {
+	f := t.root
+	for _, key := range keys {
+		f = f.kid(key, &t.slots)
+	}
+	for _, keys := range below {
+		f = f.element(&t.slots)
+		for _, key := range keys {
+			f = f.kid(key, &t.slots)
+		}
+	}
+	f.retain()
+	t.size.Store(t.slots.made)
+	return f
+}
+
+func (t *tree) release(fields []*field) {
+	for _, f := range fields {
+		f.release(&t.slots)
+	}
+}
+
+// find returns the field of a path, nil when there is none.
+func (t *tree) find(keys path) *field {
+	f := t.root
+	for _, key := range keys {
+		kids := f.kids.Load()
+		if kids == nil {
+			return nil
+		}
+		if f = kids.get(key); f == nil {
+			return nil
+		}
+	}
+	return f
+}

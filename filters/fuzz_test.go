@@ -95,7 +95,7 @@ func askEverywhere(t *testing.T, f *filters.Filter, e *filters.Event) filters.Ve
 		x.Match(&m, "t", owner, e)
 		found := [3][]int{filters.Unknown: m.Unknown, filters.Yes: m.Yes}
 		for v, ids := range found {
-			if filters.Verdict(v) == plain && plain != filters.No { //nolint:gosec // a verdict
+			if filters.Verdict(v) == plain && plain != filters.No {
 				require.ElementsMatch(t, want, ids)
 			} else {
 				require.Empty(t, ids)

@@ -73,7 +73,7 @@ func (f *Filter) MatchEvent(e *Event) Verdict {
 	}
 	m := matchers.Get().(*match)
 	defer matchers.Put(m)
-	if !m.begin(e, &f.program) {
+	if !m.begin(e, &f.program, f.plans()) {
 		return No
 	}
 	v := m.verdict(&f.program.root)
@@ -112,7 +112,7 @@ type match struct {
 type row struct {
 	reading *reading
 	slots   []int32 // by index of the path
-	rest    []path  // nil, or by index of the path; see plan
+	rest    []path  // nil, or by index of the path; see scanned
 	paths   []path
 	unsent  []string // columns that are there with a value that is not known
 	unknown bool     // nothing is known of the row
@@ -120,7 +120,7 @@ type row struct {
 }
 
 // begin reads the rows for the program. It reports whether there is a row to match.
-func (m *match) begin(e *Event, p *program) bool {
+func (m *match) begin(e *Event, p *program, plans *plans) bool {
 	m.event, m.depth = *e, 0
 	m.event.settle()
 	m.left = workFloor + workFactor*(len(e.Data.json)+len(e.Before.json))
@@ -128,15 +128,15 @@ func (m *match) begin(e *Event, p *program) bool {
 		m.data.reading, m.old.reading = new(reading), new(reading)
 	}
 	r := m.data.reading
-	r.size(p.dataPlan.size)
-	if !readRow(r, p.dataPlan.root, e) {
+	r.size(plans.data.size)
+	if !readRow(r, plans.data.root, e) {
 		return false
 	}
-	m.data = row{reading: r, slots: p.dataPlan.slots, rest: p.dataPlan.rest, paths: p.data, unsent: m.event.Data.unavailable}
-	m.old = row{reading: m.old.reading, slots: p.oldPlan.slots, rest: p.oldPlan.rest, paths: p.old}
+	m.data = row{reading: r, slots: plans.data.slots, rest: p.dataRest, paths: p.data, unsent: m.event.Data.unavailable}
+	m.old = row{reading: m.old.reading, slots: plans.old.slots, rest: p.oldRest, paths: p.old}
 	if len(p.old) > 0 || p.beside {
-		m.old.reading.size(p.oldPlan.size)
-		m.readOld(p.oldPlan.root)
+		m.old.reading.size(plans.old.size)
+		m.readOld(plans.old.root)
 	}
 	return true
 }
@@ -221,9 +221,9 @@ func (m *match) verdict(c *cond) Verdict {
 		}
 		return verdictOf(m.event.Op == OpUpdate || m.event.Op == OpDelete)
 	case condChanged:
-		return m.changed(c.changed)
+		return m.changed(c.rows.changed)
 	case condChangedBeside:
-		return m.changedBeside(c.beside)
+		return m.changedBeside(c.rows.beside)
 	default:
 		return m.onValue(c)
 	}
@@ -238,11 +238,8 @@ func (m *match) onValue(c *cond) Verdict {
 	raw, sent := side.value(c.at, &m.left)
 	if !sent {
 		if len(side.paths[c.at]) == 1 && !side.unknown { // the column itself is there
-			switch c.op {
-			case condPresent:
-				return Yes
-			case condAbsent:
-				return No
+			if c.op == condPresent || c.op == condAbsent {
+				return verdictOf(c.op == condPresent)
 			}
 		}
 		return Unknown
@@ -292,8 +289,8 @@ func (m *match) holds(c *cond, raw string) bool {
 	case condDiffers:
 		return !m.exactly(&c.with, raw)
 	case condAbove, condAtLeast, condBelow, condAtMost:
-		order, comparable := c.with.order(raw)
-		if !comparable {
+		order, ordered := c.with.order(raw)
+		if !ordered {
 			return false
 		}
 		switch c.op {
@@ -345,12 +342,12 @@ func hasPart(op condOp, raw, part string) bool {
 }
 
 // order orders the value raw against the scalar n, if both are numbers or both strings.
-func (n *node) order(raw string) (order int, comparable bool) {
+func (n *node) order(raw string) (order int, ordered bool) {
 	switch k := kindOf(raw[0]); {
 	case k != n.kind:
 		return 0, false
 	case k == number:
-		return readFigure(raw).compare(n.number), true
+		return readFigure(raw).compare(n.number()), true
 	case k == text:
 		if strings.IndexByte(raw, '\\') >= 0 {
 			s, storable := decodeString(raw)
@@ -376,7 +373,7 @@ func findScalar(list []node, k kind, raw string) int {
 		if c == 0 {
 			switch k {
 			case number:
-				c = f.compare(list[mid].number)
+				c = f.compare(list[mid].number())
 			case text:
 				c = compareString(raw, list[mid].text)
 			default: // there is one null, one true and one false

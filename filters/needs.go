@@ -64,11 +64,12 @@ func (p *program) needs(c *cond) [][]need {
 		return ways
 	case condNot, condAbsent, condOpIs, condHadRow, condChanged, condChangedBeside:
 		return [][]need{nil}
+	default:
+		if c.old {
+			return [][]need{nil}
+		}
+		return [][]need{p.ofValue(c)}
 	}
-	if c.old {
-		return [][]need{nil}
-	}
-	return [][]need{p.ofValue(c)}
 }
 
 // ofValue returns the needs of a condition on a value that must be there.
@@ -89,6 +90,7 @@ func (p *program) ofValue(c *cond) []need {
 		if below, with := c.elements.selective(); with != nil {
 			return []need{n, {op: needEqual, at: c.at, below: below, with: with}}
 		}
+	default: // that it is there is all that can be looked for
 	}
 	return []need{n}
 }
@@ -115,7 +117,7 @@ func (e *elements) selective() (below []path, with *node) {
 
 func (n *node) point() uint64 {
 	if n.kind == number {
-		return numberPoint(string(n.number.appendText(nil)))
+		return numberPoint(string(n.number().appendText(nil)))
 	}
 	return textPoint(n.text)
 }

@@ -157,7 +157,7 @@ func TestAFilterThatGoesDuringAMatchIsNotAnsweredByAnotherOldColumn(t *testing.T
 func TestAWalkOverATableMeetsEachThingOnceWhileItGrows(t *testing.T) {
 	for grow := range 40 {
 		var tb table[thing]
-		hash := func(i int) uint64 { return mix(uint64(i), 1) } //nolint:gosec // not negative
+		hash := func(i int) uint64 { return mix(uint64(i), 1) }
 		next := 0
 		put := func(n int) {
 			for range n {

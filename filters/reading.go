@@ -145,14 +145,14 @@ func (r *reading) put(f *field, raw string, mark int) {
 	v := &r.slots[f.slot]
 	if f.many && v.round == r.round {
 		r.more = append(r.more, found{raw: raw, next: v.next})
-		v.next = int32(len(r.more)) //nolint:gosec // a document has fewer values
+		v.next = int32(len(r.more))
 		return
 	}
 	if f.many {
 		r.taken = append(r.taken, f.slot)
 		mark = len(r.taken) - 1
 	}
-	*v = found{round: r.round, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))} //nolint:gosec // as above
+	*v = found{round: r.round, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))}
 }
 
 // value returns the value of the slot, "" when it is missing.

@@ -135,10 +135,10 @@ func (r *reading) skip(s string, i, depth int) int {
 		if i >= len(s) {
 			return -1
 		}
-		switch b := s[i]; {
-		case b == '"':
+		switch b := s[i]; b {
+		case '"':
 			i = r.skipString(s, i)
-		case b == '{' || b == '[':
+		case '{', '[':
 			if depth+kinds.open >= MaxDocDepth {
 				return -1
 			}

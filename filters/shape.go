@@ -46,10 +46,10 @@ func mix(hash, place uint64) uint64 {
 	return high ^ low
 }
 
-func (p probe) place() uint64 { return uint64(uint32(p.slot))<<16 | uint64(uint32(p.prefix)) } //nolint:gosec // not negative
+func (p probe) place() uint64 { return uint64(uint32(p.slot))<<16 | uint64(uint32(p.prefix)) }
 
 // presence is the hash of the mere fact that a slot has a value.
-func presence(slot int32) uint64 { return mix(uint64(slot), 1<<60) } //nolint:gosec // not negative
+func presence(slot int32) uint64 { return mix(uint64(slot), 1<<60) }
 
 // start is the hash of a shape before its values.
 func (s *shape) start() uint64 { return mix(uint64(s.id), 1<<61) }
@@ -63,7 +63,8 @@ func hashNode(n *node) uint64 {
 	case text:
 		return maphash.String(hashSeed, n.text)
 	case number:
-		return hashFigure(n.number.sign(), n.number.exp, n.number.digits, "")
+		d := n.number()
+		return hashFigure(d.sign(), d.exp, d.digits, "")
 	default:
 		return uint64(n.kind)
 	}
@@ -97,7 +98,7 @@ func hashFigure(sign int, exp int64, head, tail string) uint64 {
 	if head == "" {
 		return uint64(number)
 	}
-	place := uint64(exp)<<2 + uint64(sign+1) //nolint:gosec // any bits will do
+	place := uint64(exp)<<2 + uint64(sign+1)
 	if tail == "" {
 		return mix(maphash.String(hashSeed, head), place)
 	}
@@ -151,11 +152,12 @@ func (n *node) encode(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(n.text)))
 		b = append(b, n.text...)
 	case number:
-		d := n.number
+		d := n.number()
 		b = binary.AppendVarint(b, int64(d.sign()))
 		b = binary.AppendVarint(b, d.exp)
 		b = binary.AppendUvarint(b, uint64(len(d.digits)))
 		b = append(b, d.digits...)
+	default: // there is one null, one true and one false
 	}
 	return b
 }
@@ -203,7 +205,7 @@ func cutVarint(s string) (value int64, rest string) {
 	for i := 0; ; i++ {
 		u |= uint64(s[i]&0x7f) << shift
 		if shift += 7; s[i] < 0x80 {
-			return int64(u>>1) ^ -int64(u&1), s[i+1:] //nolint:gosec // zigzag
+			return int64(u>>1) ^ -int64(u&1), s[i+1:]
 		}
 	}
 }
@@ -221,16 +223,16 @@ func encodeValues(s *shape, list []wanted) string {
 // appendShapeKey appends the name of a shape, which says what it looks at.
 func appendShapeKey(b []byte, probes []wanted, present []*field, ranged *field, order kind) []byte {
 	for _, p := range probes {
-		b = binary.AppendUvarint(b, uint64(p.slot)+1) //nolint:gosec // not negative
-		b = binary.AppendUvarint(b, uint64(p.prefix)) //nolint:gosec // not negative
+		b = binary.AppendUvarint(b, uint64(p.slot)+1)
+		b = binary.AppendUvarint(b, uint64(p.prefix))
 	}
 	b = append(b, 0)
 	for _, f := range present {
-		b = binary.AppendUvarint(b, uint64(f.slot)+1) //nolint:gosec // not negative
+		b = binary.AppendUvarint(b, uint64(f.slot)+1)
 	}
 	b = append(b, 0, byte(order))
 	if ranged != nil {
-		b = binary.AppendUvarint(b, uint64(ranged.slot)) //nolint:gosec // not negative
+		b = binary.AppendUvarint(b, uint64(ranged.slot))
 	}
 	return b
 }

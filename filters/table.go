@@ -85,7 +85,7 @@ func (q *search[E]) load() {
 func (q *search[E]) next() *E {
 	for q.segment != nil {
 		for q.hits != 0 {
-			at := 8*q.group + uint64(bits.TrailingZeros64(q.hits)/8) //nolint:gosec // 0 to 7
+			at := 8*q.group + uint64(bits.TrailingZeros64(q.hits)/8)
 			q.hits &= q.hits - 1
 			if e := q.segment.items[at].Load(); e != nil {
 				return e
@@ -100,6 +100,31 @@ func (q *search[E]) next() *E {
 			q.group, q.left = q.start, groups
 		}
 		q.load()
+	}
+	return nil
+}
+
+// seek returns a thing of exactly this hash, nil when there is none.
+func (t *table[E]) seek(hash uint64, hashOf func(*E) uint64) *E {
+	d := t.dir.Load()
+	if d == nil {
+		return nil
+	}
+	tag := tagOf(hash) * ones
+	for s := d.of(hash).Load(); s != nil; s = s.next.Load() {
+		for group, left := hash%groups, groups; left > 0; group, left = (group+1)%groups, left-1 {
+			word := s.tags[group].Load()
+			same := word ^ tag
+			for hits := (same - ones) &^ same & highs; hits != 0; hits &= hits - 1 {
+				e := s.items[8*group+uint64(bits.TrailingZeros64(hits)/8)].Load()
+				if e != nil && hashOf(e) == hash {
+					return e
+				}
+			}
+			if (word-ones)&^word&highs != 0 {
+				break
+			}
+		}
 	}
 	return nil
 }
@@ -137,7 +162,7 @@ func (s *segment[E]) put(e *E, hash uint64) bool {
 			}
 			// The tag first: whoever sees it without the thing passes by.
 			s.tags[group].Store(word&^(0xff<<(8*at)) | tagOf(hash)<<(8*at))
-			s.items[8*int(group)+at].Store(e) //nolint:gosec // few groups
+			s.items[8*int(group)+at].Store(e)
 			s.live++
 			return true
 		}
@@ -157,7 +182,7 @@ func (t *table[E]) makeRoom(d *directory[E], hash uint64, hashOf func(*E) uint64
 		return d
 	}
 	// A directory is not made longer than the things are many.
-	if s.next.Load() != nil || depth+3 > uint(bits.Len(uint(t.count))) { //nolint:gosec // not negative
+	if s.next.Load() != nil || depth+3 > uint(bits.Len(uint(t.count))) {
 		before := &segment[E]{depth: s.depth}
 		before.next.Store(s)
 		d.replace(depth, hash, before)
@@ -169,7 +194,7 @@ func (t *table[E]) makeRoom(d *directory[E], hash uint64, hashOf func(*E) uint64
 	}
 	depth++
 	bit := uint64(1) << (64 - depth)
-	low, high := &segment[E]{depth: uint8(depth)}, &segment[E]{depth: uint8(depth)} //nolint:gosec // at most 64
+	low, high := &segment[E]{depth: uint8(depth)}, &segment[E]{depth: uint8(depth)}
 	s.each(func(e *E) {
 		if h := hashOf(e); h&bit == 0 {
 			low.put(e, h)
@@ -205,7 +230,7 @@ func (d *directory[E]) doubled() *directory[E] {
 func (t *table[E]) drop(e *E, hash uint64) {
 	for s := t.dir.Load().of(hash).Load(); s != nil; s = s.next.Load() {
 		for i := range 8 * groups {
-			place := (8*int(hash%groups) + i) % (8 * groups) //nolint:gosec // few groups
+			place := (8*int(hash%groups) + i) % (8 * groups)
 			if s.items[place].Load() != e {
 				continue
 			}
