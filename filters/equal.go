@@ -87,12 +87,12 @@ func (m *match) nothingBefore() (v Verdict, decided bool) {
 }
 
 func (m *match) differs(p changed) Verdict {
-	after, sent := m.data.value(p.data)
+	after, sent := m.data.value(p.data, &m.left)
 	keys, e := m.data.paths[p.data], &m.event
 	if !sent && e.Op == OpUpdate && !m.old.unknown && !slices.Contains(e.Before.unavailable, keys[0]) {
 		return No // the WAL leaves out what did not change
 	}
-	before, told := m.old.value(p.old)
+	before, told := m.old.value(p.old, &m.left)
 	switch {
 	case !told:
 		return Unknown
@@ -196,7 +196,10 @@ func (m *match) members(raw string) []told {
 		var key, v string
 		key, i = m.key(raw, i)
 		v, i, more = m.next(raw, i)
-		name, _ := decodeString(key)
+		name, storable := decodeString(key)
+		if !storable {
+			name = key // as it is written, so that it is not taken for another one
+		}
 		list = append(list, told{name, v})
 	}
 	slices.SortStableFunc(list, func(x, y told) int { return strings.Compare(x.key, y.key) })
@@ -280,10 +283,13 @@ func (m *match) member(s, name string) (value string, told bool) {
 
 // follow returns the value to which keys lead in raw, "" when it is missing. A key is also
 // the index of an element.
-func follow(raw string, keys path) string {
+func follow(raw string, keys path, left *int) string {
 	var m match
 	for _, key := range keys {
 		if raw == "" {
+			return ""
+		}
+		if *left -= walkCost + len(raw); *left < 0 {
 			return ""
 		}
 		switch kindOf(raw[0]) {

@@ -230,7 +230,7 @@ func (x *explainer) whyValue(p *piece) string {
 	if c.old {
 		side, is = &x.match.old, "was "
 	}
-	raw, told := side.value(c.at)
+	raw, told := side.value(c.at, &x.match.left)
 	switch {
 	case !told:
 		return x.untold(c.old)
@@ -275,7 +275,7 @@ func (x *explainer) whyArray(p *piece) string {
 	if p.cond.old {
 		side = &x.match.old
 	}
-	raw, told := side.value(p.cond.at)
+	raw, told := side.value(p.cond.at, &x.match.left)
 	if !told || raw == "" {
 		return why
 	}
@@ -302,7 +302,7 @@ func (x *explainer) whyChanged(p *piece) string {
 		}
 	})
 	was, is := cond{op: condPresent, old: true, at: pairs[0].old}, cond{op: condPresent, at: pairs[0].data}
-	if after, sent := x.match.data.value(is.at); x.match.changed(pairs) != No {
+	if after, sent := x.match.data.value(is.at, &x.match.left); x.match.changed(pairs) != No {
 		return x.whyValue(&piece{cond: was}) + ", " + x.whyValue(&piece{cond: is})
 	} else if sent {
 		return "is " + orMissing(after) + " as before"

@@ -95,6 +95,7 @@ const (
 	workFactor = 10
 	walkCost   = 8
 	pairCost   = 2
+	longScalar = 64 // bytes of a number or string that is not read for nothing
 )
 
 // match is one filter being asked about one event.
@@ -234,7 +235,7 @@ func (m *match) onValue(c *cond) Verdict {
 	if c.old {
 		side = &m.old
 	}
-	raw, sent := side.value(c.at)
+	raw, sent := side.value(c.at, &m.left)
 	if !sent {
 		if len(side.paths[c.at]) == 1 && !side.unknown { // the column itself is there
 			if c.op == condPresent || c.op == condAbsent {
@@ -250,7 +251,8 @@ func (m *match) onValue(c *cond) Verdict {
 }
 
 // value returns a value of the row: "" when it is missing, not sent when it is not known.
-func (r *row) value(at int) (raw string, sent bool) {
+// The work of a path that goes on from what a scan found is taken from left.
+func (r *row) value(at int, left *int) (raw string, sent bool) {
 	if r.unknown {
 		return "", false
 	}
@@ -264,7 +266,7 @@ func (r *row) value(at int) (raw string, sent bool) {
 	}
 	raw = r.reading.value(r.slots[at])
 	if r.rest != nil && r.rest[at] != nil {
-		return follow(raw, r.rest[at]), true
+		return follow(raw, r.rest[at], left), true
 	}
 	return raw, true
 }
@@ -272,6 +274,9 @@ func (r *row) value(at int) (raw string, sent bool) {
 // holds decides a condition on a value that is there.
 func (m *match) holds(c *cond, raw string) bool {
 	k := kindOf(raw[0])
+	if len(raw) > longScalar && !m.affords(c.op, k, raw) {
+		return false
+	}
 	switch c.op {
 	case condEqual:
 		return c.with.equals(raw)
@@ -307,6 +312,18 @@ func (m *match) holds(c *cond, raw string) bool {
 	default: // condPresent; condAbsent is No
 		return c.op == condPresent
 	}
+}
+
+// affords takes the work of a condition that goes through all of a long number or string
+// from what is left, and reports whether there was as much.
+func (m *match) affords(op condOp, k kind, raw string) bool {
+	switch {
+	case op == condPresent || k != number && k != text:
+		return true
+	case k == number, op == condSubstring, op != condEqual && strings.IndexByte(raw, '\\') >= 0:
+		m.left -= len(raw)
+	}
+	return m.left >= 0
 }
 
 // hasPart decides the conditions on a part of a string.

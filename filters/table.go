@@ -202,8 +202,8 @@ func (t *table[E]) makeRoom(d *directory[E], hash uint64, hashOf func(*E) uint64
 			high.put(e, h)
 		}
 	})
+	d.replace(depth, hash|bit, high) // first: see each
 	d.replace(depth, hash&^bit, low)
-	d.replace(depth, hash|bit, high)
 	return d
 }
 
@@ -245,18 +245,17 @@ func (t *table[E]) drop(e *E, hash uint64) {
 	}
 }
 
-// each calls fn for everything in the table.
+// each calls fn for everything in the table, once even while it grows: who comes to the
+// first place of a segment has what belongs to all its places, and passes them by.
 func (t *table[E]) each(fn func(*E)) {
 	d := t.dir.Load()
 	if d == nil {
 		return
 	}
-	var before *segment[E]
-	for i := range d.segments {
-		if s := d.segments[i].Load(); s != before {
-			s.each(fn)
-			before = s
-		}
+	for i := 0; i < len(d.segments); {
+		s := d.segments[i].Load()
+		s.each(fn)
+		i += 1 << (d.depth - uint(s.depth))
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 func TestTheIndexFindsWhatThePlainMatcherFindsInEveryWorkload(t *testing.T) {
-	const n = 2000
+	const n = 1000
 	for _, w := range workloads() {
 		t.Run(w.name, func(t *testing.T) {
 			subs := w.subscriptions(n, false)

@@ -41,6 +41,18 @@ type pool struct {
 	asked  filters.Event
 }
 
+// pooled leaves out events when matching is so slow that going through all would take
+// long.
+func (b *bench) pooled(index *filters.Index[int32], events []event) *pool {
+	const few = 256
+	p := &pool{index: index, events: events[:few]}
+	begin := cpuTime()
+	p.askAll()
+	each := (cpuTime() - begin) / few
+	p.events = events[:max(few, min(len(events), int(10*b.sample/max(1, each))))]
+	return p
+}
+
 // ask asks the index about one event.
 func (p *pool) ask(e *event) {
 	p.asked = e.asFilter()
@@ -166,12 +178,12 @@ func (b *bench) matching(ctx context.Context, w workload) error {
 	var pools []*pool // small and large events of the largest size last
 	for _, n := range b.sizes {
 		subs := w.subscriptions(n, false)
-		index := filters.NewIndex[int32]()
-		if err := fill(index, subs, 0); err != nil {
+		index, err := b.filled(w, subs)
+		if err != nil {
 			return err
 		}
 		for _, size := range []int{smallEvent, largeEvent} {
-			p := &pool{index: index, events: w.events(n, size, b.pool)}
+			p := b.pooled(index, w.events(n, size, b.pool))
 			pools = append(pools, p)
 			probes = append(probes, probe{label(n, size), len(p.events), p.askAll})
 		}
@@ -187,9 +199,6 @@ func (b *bench) matching(ctx context.Context, w workload) error {
 			probes = append(probes, probe{fmt.Sprint("linear ", short(n)), len(l.events), l.askAll})
 		}
 		b.report.matches(w, n, small)
-		if _, many := w.world(n).(*fields); many && n == b.last() {
-			b.report.note(w.name+" at "+short(n)+": different sets of fields and operators", float64(shapes(subs)))
-		}
 	}
 	for i, size := range []int{smallEvent, largeEvent} {
 		p := pools[len(pools)-2+i]
@@ -202,6 +211,25 @@ func (b *bench) matching(ctx context.Context, w workload) error {
 	b.judgeMatching(w, taken, pools[len(pools)-2])
 	b.report.goal(goal{"G8", w.name + ": allocations per match", samples{pools[len(pools)-2].allocations()}, "0", 0, 0})
 	return nil
+}
+
+// filled returns an index of the filters. Of the largest one it notes what it took.
+func (b *bench) filled(w workload, subs []subscription) (*filters.Index[int32], error) {
+	index := filters.NewIndex[int32]()
+	if len(subs) < b.last() {
+		return index, fill(index, subs, 0)
+	}
+	before, begin := heap(), cpuTime()
+	if err := fill(index, subs, 0); err != nil {
+		return nil, err
+	}
+	name, n := w.name+" at "+short(len(subs)), float64(len(subs))
+	b.report.figure(name+": compile and add, from 0", "ns/filter", samples{float64(cpuTime()-begin) / n})
+	b.report.figure(fmt.Sprintf("%s: bytes, ids included, %.0f %% of the filters distinct", name, 100*float64(distinct(subs))/n), "B/filter", samples{(heap() - before) / n})
+	if _, many := w.world(len(subs)).(*fields); many {
+		b.report.note(name+": different sets of fields and operators", float64(shapes(subs)))
+	}
+	return index, nil
 }
 
 // judgeMatching compares the timings of a workload with its goals.

@@ -24,6 +24,8 @@ type goal struct {
 func (g goal) verdict() string {
 	v := g.value.median()
 	switch {
+	case len(g.value) == 0:
+		return "not measured: no quiet round"
 	case g.limit < 0:
 		if v >= -g.limit {
 			return "met"
@@ -117,8 +119,11 @@ func (r *report) describeMachine(c *cores) {
 func (r *report) markdown(w io.Writer) error {
 	out := &strings.Builder{}
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
-	line("%s%s. %.0f s; the measurements of matching had a core for %.0f %% of their time.\n",
-		r.machine, ifAny(", Postgres ", r.postgres), r.took.Seconds(), 100*float64(r.used)/max(1, float64(r.wall)))
+	line("%s%s. %.0f s.", r.machine, ifAny(", Postgres ", r.postgres), r.took.Seconds())
+	if r.wall > 0 {
+		line("The measurements of matching had a core for %.0f %% of their time.", 100*float64(r.used)/float64(r.wall))
+	}
+	line("")
 	if len(r.goals) > 0 {
 		line("| goal | | median | rounds | goal | |")
 		line("|---|---|---|---|---|---|")
