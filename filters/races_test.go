@@ -279,7 +279,7 @@ func TestRangesThatBeginAtOnePlaceAreNotALongList(t *testing.T) {
 	var of []*int
 	for i := range n {
 		of = append(of, new(int))
-		root = root.put(uint64(i%2), uint64(i), of[i]) //nolint:gosec // not negative
+		root = root.put(uint64(i%2), uint64(i), of[i])
 	}
 	var depth func(n *interval[int]) int
 	depth = func(n *interval[int]) int {
@@ -292,7 +292,7 @@ func TestRangesThatBeginAtOnePlaceAreNotALongList(t *testing.T) {
 	require.Len(t, root.all(nil), n)
 	for i := range n {
 		var found bool
-		root, found = root.drop(uint64(i%2), of[i]) //nolint:gosec // not negative
+		root, found = root.drop(uint64(i%2), of[i])
 		require.True(t, found)
 	}
 	require.Nil(t, root)
