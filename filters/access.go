@@ -12,8 +12,8 @@ import (
 // values, and for pairs of values only where partners says that there may be one.
 type access struct {
 	hash     uint64
-	count    int // routes filed here, or here and at a partner
-	uses     atomic.Pointer[[]*filed]
+	count    int                   // routes filed here, or here and at a partner
+	uses     atomic.Pointer[filed] // the first
 	partners atomic.Pointer[partners]
 }
 
@@ -21,6 +21,7 @@ type access struct {
 type filed struct {
 	use   *use
 	mask  atomic.Uint64
+	next  atomic.Pointer[filed]
 	count int
 }
 
@@ -110,15 +111,7 @@ func (p *partners) without(leaf uint64) *partners {
 	return next
 }
 
-func (s *shelf[T]) accessOf(hash uint64) *access {
-	q := s.access.find(hash)
-	for a := q.next(); a != nil; a = q.next() {
-		if a.hash == hash {
-			return a
-		}
-	}
-	return nil
-}
+func (s *shelf[T]) accessOf(hash uint64) *access { return s.access.seek(hash, hashAccess) }
 
 // leaves calls fn with the hash of each probe of a route that it may be filed by.
 func (s *shape) leaves(values string, fn func(probe int, leaf uint64)) {
@@ -164,7 +157,9 @@ func (s *shelf[T]) file(u *use, values string, hash uint64) filing {
 			leaf := presence(slot)
 			f.consider(byte(filedPresent+i), leaf, s.accessOf(leaf))
 		}
-		f.at[1] = filedNowhere
+		if f.at[1] = filedNowhere; f.at.filed() {
+			s.anchored.Add(1)
+		}
 	}
 	if !f.at.filed() {
 		return f.at
@@ -196,11 +191,7 @@ func (s *shelf[T]) accessFor(hash uint64) *access {
 func (a *access) put(u *use, hash uint64) {
 	a.count++
 	bit := uint64(1) << (hash >> 58)
-	var uses []*filed
-	if p := a.uses.Load(); p != nil {
-		uses = *p
-	}
-	for _, f := range uses {
+	for f := a.uses.Load(); f != nil; f = f.next.Load() {
 		if f.use == u {
 			f.count++
 			f.mask.Store(f.mask.Load() | bit)
@@ -209,8 +200,8 @@ func (a *access) put(u *use, hash uint64) {
 	}
 	f := &filed{use: u, count: 1}
 	f.mask.Store(bit)
-	next := append(append(make([]*filed, 0, len(uses)+1), uses...), f)
-	a.uses.Store(&next)
+	f.next.Store(a.uses.Load())
+	a.uses.Store(f)
 }
 
 // unfile takes a route from where it is filed.
@@ -220,6 +211,7 @@ func (s *shelf[T]) unfile(u *use, where filing, values string) {
 		s.filed.Add(-1)
 	}
 	if where[0] >= filedPresent {
+		s.anchored.Add(-1)
 		s.leave(presence(u.shape.anchors[where[0]-filedPresent]), u)
 		return
 	}
@@ -251,10 +243,13 @@ func (s *shelf[T]) leave(hash uint64, u *use) {
 		s.access.drop(a, hash)
 		return
 	}
-	uses := *a.uses.Load()
-	i := slices.IndexFunc(uses, func(f *filed) bool { return f.use == u })
-	if uses[i].count--; uses[i].count == 0 {
-		next := append(append(make([]*filed, 0, len(uses)), uses[:i]...), uses[i+1:]...)
-		a.uses.Store(&next)
+	at := &a.uses
+	for at.Load().use != u {
+		at = &at.Load().next
+	}
+	if f := at.Load(); f.count > 1 {
+		f.count--
+	} else {
+		at.Store(f.next.Load())
 	}
 }

@@ -12,6 +12,7 @@ func (m *match) array(want *elements, raw string) bool {
 	if m.left -= walkCost + len(raw); m.left < 0 {
 		return false
 	}
+	plans := want.plans()
 	var found, holds set
 	for i, more := m.first(raw); more; {
 		var v string
@@ -27,7 +28,7 @@ func (m *match) array(want *elements, raw string) bool {
 				continue
 			}
 			m.left -= pairCost
-			if m.element(&want.filters[at], v) {
+			if m.element(&want.filters[at], &plans[at], v) {
 				holds.put(at)
 				missing--
 			}
@@ -40,7 +41,7 @@ func (m *match) array(want *elements, raw string) bool {
 }
 
 // element reports whether a filter holds of an element of an array.
-func (m *match) element(p *program, raw string) bool {
+func (m *match) element(p *program, how *plan, raw string) bool {
 	if k := kindOf(raw[0]); p.only != invalid && k != p.only {
 		return false
 	}
@@ -51,10 +52,10 @@ func (m *match) element(p *program, raw string) bool {
 		m.inner = append(m.inner, new(reading))
 	}
 	outer, r := m.data, m.inner[m.depth]
-	r.size(p.dataPlan.size)
-	r.scan(p.dataPlan.root, raw) // it has been checked
+	r.size(how.size)
+	r.scan(how.root, raw) // it has been checked
 	m.depth++
-	m.data = row{reading: r, slots: p.dataPlan.slots, paths: p.data}
+	m.data = row{reading: r, slots: how.slots, paths: p.data}
 	v := m.verdict(&p.root)
 	m.data = outer
 	m.depth--

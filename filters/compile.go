@@ -3,6 +3,7 @@ package filters
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tidwall/gjson"
 )
@@ -20,19 +21,29 @@ func CompileOld(src []byte) (*Filter, error) {
 }
 
 func compile(src []byte, s scope) (*Filter, error) {
-	var c compiler
-	tree, ok := c.read(src, s)
+	c := compilers.Get().(*compiler)
+	defer compilers.Put(c)
+	c.begin()
+	if len(src) > MaxText {
+		c.add(TooLarge, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
+		return nil, c.errs
+	}
+	f := &Filter{source: string(src)} // strings of the program are parts of it
+	tree, ok := c.read(f.source, s)
 	if !ok {
 		return nil, c.errs
 	}
-	warnings := tree.warnings()
 	tree.sort()
-	canonical := tree.appendText(make([]byte, 0, len(src)+16))
-	if len(canonical) > MaxText {
-		c.add(TooLarge, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(canonical), MaxText)
+	c.canonical = tree.appendText(c.canonical[:0])
+	if len(c.canonical) > MaxText {
+		c.add(TooLarge, "", "the filter has %d bytes in canonical form, with its numbers and operators written out; the limit is %d", len(c.canonical), MaxText)
 		return nil, c.errs
 	}
-	return &Filter{program: lower(&tree), text: string(canonical), warnings: warnings}, nil
+	if f.text = f.source; string(c.canonical) != f.text {
+		f.text = string(c.canonical)
+	}
+	f.program = c.lowering.lower(&tree, false)
+	return f, nil
 }
 
 // compiler reads the text of a filter into a pattern and collects mistakes. After a
@@ -41,6 +52,30 @@ type compiler struct {
 	errs   Errors
 	leaves int
 	at     place // what is being read
+
+	// Memory that is used again:
+	members   []entry     // of all objects that are being read
+	ops       []operation // the same
+	patterns  []pattern   // of all arrays and operands
+	nodes     []node      // the same
+	canonical []byte
+	lowering  lowering
+}
+
+// compilers are kept for their memory.
+var compilers = sync.Pool{New: func() any { return new(compiler) }} //nolint:gochecknoglobals // memory that is used again
+
+func (c *compiler) begin() { c.errs, c.leaves, c.at = nil, 0, c.at[:0] }
+
+// taken returns a copy of the end of a list, which is taken away.
+func taken[E any](list *[]E, from int) []E {
+	if from == len(*list) {
+		return nil
+	}
+	end := append([]E(nil), (*list)[from:]...)
+	clear((*list)[from:])
+	*list = (*list)[:from]
+	return end
 }
 
 // add reports a mistake in what is being read.
@@ -82,12 +117,7 @@ func (s scope) below() scope {
 }
 
 // read reads a whole filter. ok is false when there were mistakes.
-func (c *compiler) read(src []byte, s scope) (tree pattern, ok bool) {
-	if len(src) > MaxText {
-		c.add(TooLarge, "", "the filter has %d bytes; the limit is %d", len(src), MaxText)
-		return tree, false
-	}
-	whole := string(src)
+func (c *compiler) read(whole string, s scope) (tree pattern, ok bool) {
 	if bad := checkSyntax(whole, MaxDepth); bad.problem == tooDeep {
 		c.add(TooLarge, "", "the filter is nested more than %d levels deep", MaxDepth)
 		return tree, false
@@ -95,7 +125,7 @@ func (c *compiler) read(src []byte, s scope) (tree pattern, ok bool) {
 		c.add(BadJSON, "", "the filter is not JSON: %s at byte %d", bad.problem, bad.offset)
 		return tree, false
 	}
-	whole = strings.Trim(whole, " \t\r\n")
+	whole = whole[skipSpace(whole, 0):]
 	if whole[0] != '{' {
 		c.add(NotObject, "{} matches every event", "a filter is a JSON object, not %s", describe(kindOf(whole[0])))
 		return tree, false
@@ -123,9 +153,12 @@ func (c *compiler) pattern(v gjson.Result, s scope) pattern {
 		if s.barred == "" {
 			s.barred = insideArray
 		}
+		from := len(c.patterns)
 		c.each(v, func(element gjson.Result) {
-			p.elements = append(p.elements, c.pattern(element, s))
+			one := c.pattern(element, s)
+			c.patterns = append(c.patterns, one)
 		})
+		p.elements = taken(&c.patterns, from)
 		if len(p.elements) == 0 {
 			c.leaves++
 		}
@@ -141,10 +174,11 @@ func (c *compiler) scalar(v gjson.Result) node {
 	n := node{kind: kindOf(v.Raw[0])}
 	switch n.kind {
 	case number:
-		var ok bool
-		if n.number, ok = parseDecimal(v.Raw); !ok {
+		d, ok := parseDecimal(v.Raw)
+		if !ok {
 			c.add(BadJSON, "", "the number is outside the range of jsonb: %d digits before the point, %d after it", maxWholeDigits, maxScale)
 		}
+		n = numberNode(d)
 	case text:
 		n.text = c.text(v.Raw, "the string")
 	default: // null and booleans are nothing but their kind
@@ -157,24 +191,27 @@ func (c *compiler) literal(v gjson.Result, o operator) node {
 	n := node{kind: kindOf(v.Raw[0])}
 	switch n.kind {
 	case object:
-		empty := true
-		c.members(v, func(written string, _ bool, value gjson.Result) {
-			empty = false
+		var members []member
+		c.eachMember(v, func(written string, _ bool, value gjson.Result) {
 			key, operator := keyOf(written)
 			if operator {
 				c.operatorInValue(written, o)
 			}
-			n.members = append(n.members, member{key: key, value: c.literal(value, o)})
+			members = append(members, member{key: key, value: c.literal(value, o)})
 		})
-		if empty {
+		if len(members) == 0 {
 			c.leaves++
 		}
-		slices.SortFunc(n.members, func(a, b member) int { return strings.Compare(a.key, b.key) })
+		slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
+		n.whole = &whole{members: members}
 	case array:
+		from := len(c.nodes)
 		c.each(v, func(element gjson.Result) {
-			n.elements = append(n.elements, c.literal(element, o))
+			one := c.literal(element, o)
+			c.nodes = append(c.nodes, one)
 		})
-		if len(n.elements) == 0 {
+		n.whole = &whole{elements: taken(&c.nodes, from)}
+		if len(n.whole.elements) == 0 {
 			c.leaves++
 		}
 	default:
@@ -185,12 +222,13 @@ func (c *compiler) literal(v gjson.Result, o operator) node {
 
 // object reads an object: plain keys, operators, or both.
 func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
-	empty := true
-	c.members(v, func(written string, repeated bool, value gjson.Result) {
+	empty, members, ops := true, len(c.members), len(c.ops)
+	c.eachMember(v, func(written string, repeated bool, value gjson.Result) {
 		empty = false
 		key, isOperator := keyOf(written)
 		if !isOperator {
-			p.members = append(p.members, entry{key: key, value: c.pattern(value, s.below())})
+			member := entry{key: key, value: c.pattern(value, s.below())}
+			c.members = append(c.members, member)
 			return
 		}
 		name := operatorOf(written)
@@ -202,31 +240,33 @@ func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
 		case !s.loose:
 			c.position(name, written, s)
 			if !repeated {
-				c.company(p, v, name, written, s)
+				c.company(v, c.ops[ops:], name, written, s)
 			}
 		}
 		if name == "" || s.value != "" {
 			c.skip(value)
 			return
 		}
-		p.ops = append(p.ops, c.operation(name, written, value, s))
+		operation := c.operation(name, written, value, s)
+		c.ops = append(c.ops, operation)
 	})
 	if empty {
 		c.leaves++
 	}
+	p.members, p.ops = taken(&c.members, members), taken(&c.ops, ops)
 	slices.SortFunc(p.members, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 	slices.SortFunc(p.ops, func(a, b operation) int { return strings.Compare(string(a.name), string(b.name)) })
 }
 
 // company reports an operator that may not stand beside what else is in its object.
-func (c *compiler) company(p *pattern, v gjson.Result, name operator, written string, s scope) {
+func (c *compiler) company(v gjson.Result, ops []operation, name operator, written string, s scope) {
 	if !s.root && !name.logic() && !name.ofEvent() {
 		if plain, mixed := plainKey(v); mixed {
 			c.add(MixedObject, "remove one of them, or write "+quote("$"+written)+" for a key that is literally "+quote(written),
 				"%s is about one value and may not stand beside the key %s, which asks for an object", written, quote(plain))
 		}
 	}
-	if slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == name }) {
+	if slices.ContainsFunc(ops, func(o operation) bool { return o.name == name }) {
 		c.add(BadJSON, "", "%s is said twice in the same object, by two names", name)
 	}
 }
@@ -256,9 +296,9 @@ func (c *compiler) position(name operator, written string, s scope) {
 	}
 }
 
-// members calls visit with each member of an object. It reports what is wrong with the
+// eachMember calls visit with each member of an object. It reports what is wrong with the
 // keys as such.
-func (c *compiler) members(v gjson.Result, visit func(written string, repeated bool, value gjson.Result)) {
+func (c *compiler) eachMember(v gjson.Result, visit func(written string, repeated bool, value gjson.Result)) {
 	var seen keySet
 	v.ForEach(func(key, value gjson.Result) bool {
 		written := c.text(key.Raw, "a key")

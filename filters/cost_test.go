@@ -188,15 +188,3 @@ func BenchmarkNewDoc(b *testing.B) {
 		filters.NewDoc(doc, nil)
 	}
 }
-
-func BenchmarkCompile(b *testing.B) {
-	for name, src := range thingFilters {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				_, err := filters.Compile([]byte(src))
-				require.NoError(b, err)
-			}
-		})
-	}
-}

@@ -26,15 +26,15 @@ func (m *match) exactArray(n *node, raw string) bool {
 	if m.left -= walkCost + len(raw); m.left < 0 {
 		return false
 	}
-	count := 0
+	elements, count := n.whole.elements, 0
 	for i, more := m.first(raw); more; count++ {
 		var v string
 		v, i, more = m.next(raw, i)
-		if count == len(n.elements) || !m.exactly(&n.elements[count], v) {
+		if count == len(elements) || !m.exactly(&elements[count], v) {
 			return false
 		}
 	}
-	return count == len(n.elements)
+	return count == len(elements)
 }
 
 func (m *match) exactObject(n *node, raw string) bool {
@@ -50,13 +50,13 @@ func (m *match) exactObject(n *node, raw string) bool {
 		switch {
 		case at < 0:
 			return false
-		case m.exactly(&n.members[at].value, v): // of a repeated key the last counts
+		case m.exactly(&n.whole.members[at].value, v): // of a repeated key the last counts
 			holds.put(at)
 		default:
 			holds.drop(at)
 		}
 	}
-	return holds.len() == len(n.members)
+	return holds.len() == len(n.whole.members)
 }
 
 // changed decides whether one of the values differs between the two rows.
@@ -87,12 +87,12 @@ func (m *match) nothingBefore() (v Verdict, decided bool) {
 }
 
 func (m *match) differs(p changed) Verdict {
-	after, sent := m.data.value(p.data)
+	after, sent := m.data.value(p.data, &m.left)
 	keys, e := m.data.paths[p.data], &m.event
 	if !sent && e.Op == OpUpdate && !m.old.unknown && !slices.Contains(e.Before.unavailable, keys[0]) {
 		return No // the WAL leaves out what did not change
 	}
-	before, told := m.old.value(p.old)
+	before, told := m.old.value(p.old, &m.left)
 	switch {
 	case !told:
 		return Unknown
@@ -280,10 +280,13 @@ func (m *match) member(s, name string) (value string, told bool) {
 
 // follow returns the value to which keys lead in raw, "" when it is missing. A key is also
 // the index of an element.
-func follow(raw string, keys path) string {
+func follow(raw string, keys path, left *int) string {
 	var m match
 	for _, key := range keys {
 		if raw == "" {
+			return ""
+		}
+		if *left -= walkCost + len(raw); *left < 0 {
 			return ""
 		}
 		switch kindOf(raw[0]) {

@@ -31,13 +31,12 @@ func (f *Filter) Explain(e *Event) Explanation {
 		return Explanation{Text: "no filter", Why: "a filter that was never compiled matches nothing"}
 	}
 	var c compiler
-	tree, _ := c.read([]byte(f.text), scope{root: true})
+	tree, _ := c.read(f.text, scope{root: true})
 	tree.sort()
 	var x explainer
 	root := x.all(x.pattern(&tree, nil, false))
-	x.program.root = root.whole()
-	x.program.prepare()
-	if !x.match.begin(e, &x.program) {
+	program := x.program(root.whole())
+	if !x.match.begin(e, &program, program.plans()) {
 		return Explanation{Text: root.text, Why: "the row is not a JSON object"}
 	}
 	x.budget = x.match.left
@@ -125,7 +124,11 @@ func (x *explainer) pattern(p *pattern, at path, old bool) []piece {
 	}
 	var conds []cond
 	for i := range pieces {
-		conds = appendAll(conds, pieces[i].cond)
+		if c := pieces[i].cond; c.op == condAll {
+			conds = append(conds, c.subs...)
+		} else {
+			conds = append(conds, c)
+		}
 	}
 	if p.wantsObject() && len(at) > 0 && !x.impliesObject(conds, at, old) {
 		pieces = append(pieces, piece{text: name + " is an object", cond: x.on(condObject, at, old), why: (*explainer).whyValue})
@@ -155,13 +158,13 @@ func (x *explainer) operation(p *pattern, i int, at path, old bool) []piece {
 	case opBefore:
 		parts := x.pattern(&o.parts[0], at, true)
 		had := cond{op: condHadRow}
-		return []piece{{text: string(opBefore), cond: joined([]cond{had, joinedPieces(parts)}), parts: parts, why: (*explainer).whyBefore}}
+		return []piece{{text: string(opBefore), cond: cond{op: condAll, subs: []cond{had, joinedPieces(parts)}}, parts: parts, why: (*explainer).whyBefore}}
 	case opFrom, opTo:
 		return x.transition(p, i, at)
 	case opChanged:
 		return []piece{x.changed(o)}
 	case opOp:
-		return []piece{{text: shown(o, ""), cond: x.lowering.operation(p, i, at, old), why: (*explainer).whyOp}}
+		return []piece{{text: shown(o, ""), cond: cond{op: condOpIs, ops: o.ops}, why: (*explainer).whyOp}}
 	default:
 		return []piece{{text: shown(o, at.String()), cond: x.leaf(o, at, old), why: (*explainer).whyValue}}
 	}
@@ -187,14 +190,17 @@ func (x *explainer) array(p *pattern, at path, old bool) piece {
 func (x *explainer) transition(p *pattern, i int, at path) []piece {
 	o := &p.ops[i]
 	text := shown(o, at.String())
-	c := x.lowering.transition(p, i, at)
+	x.lowering.transition(p, i, at)
+	c := x.joined(0)
 	for j := range p.ops {
 		switch other := &p.ops[j]; {
 		case o.name == opTo && other.name == opFrom:
 			return nil // it is part of that
 		case o.name == opFrom && other.name == opTo:
 			text = shown(o, at.String()) + " " + shown(other, "")
-			c = joined(appendAll(appendAll(nil, c), x.lowering.transition(p, j, at)))
+			x.add(c)
+			x.lowering.transition(p, j, at)
+			c = x.joined(0)
 		}
 	}
 	return []piece{{text: text, cond: c, why: (*explainer).whyChanged}}
@@ -224,7 +230,7 @@ func (x *explainer) whyValue(p *piece) string {
 	if c.old {
 		side, is = &x.match.old, "was "
 	}
-	raw, told := side.value(c.at)
+	raw, told := side.value(c.at, &x.match.left)
 	switch {
 	case !told:
 		return x.untold(c.old)
@@ -269,7 +275,7 @@ func (x *explainer) whyArray(p *piece) string {
 	if p.cond.old {
 		side = &x.match.old
 	}
-	raw, told := side.value(p.cond.at)
+	raw, told := side.value(p.cond.at, &x.match.left)
 	if !told || raw == "" {
 		return why
 	}
@@ -290,9 +296,13 @@ func (x *explainer) whyChanged(p *piece) string {
 		return x.whyNothing()
 	}
 	var pairs []changed
-	p.cond.each(func(c *cond) { pairs = append(pairs, c.changed...) })
+	p.cond.each(func(c *cond) {
+		if c.rows != nil {
+			pairs = append(pairs, c.rows.changed...)
+		}
+	})
 	was, is := cond{op: condPresent, old: true, at: pairs[0].old}, cond{op: condPresent, at: pairs[0].data}
-	if after, sent := x.match.data.value(is.at); x.match.changed(pairs) != No {
+	if after, sent := x.match.data.value(is.at, &x.match.left); x.match.changed(pairs) != No {
 		return x.whyValue(&piece{cond: was}) + ", " + x.whyValue(&piece{cond: is})
 	} else if sent {
 		return "is " + orMissing(after) + " as before"

@@ -2,6 +2,7 @@ package filters
 
 import (
 	"slices"
+	"sync/atomic"
 )
 
 // The limits of a filter. Compile refuses what exceeds one of them with code TooLarge.
@@ -18,9 +19,20 @@ const (
 // Filter is a compiled filter. It never changes, so any number of goroutines may use
 // it at once. A nil or zero Filter matches nothing.
 type Filter struct {
-	program  program
-	text     string // never "" once compiled
-	warnings []Warning
+	program program
+	text    string // canonical; never "" once compiled
+	source  string // as it was written
+	made    atomic.Pointer[plans]
+}
+
+// plans returns how rows are read for the filter, made when that is first asked for.
+func (f *Filter) plans() *plans {
+	made := f.made.Load()
+	if made == nil {
+		made = f.program.plans()
+		f.made.Store(made)
+	}
+	return made
 }
 
 // IsAll reports whether every event matches whatever its row is, as of the filter {}.
@@ -44,7 +56,10 @@ func (f *Filter) Keys() []string {
 		}
 	}
 	f.program.root.each(func(c *cond) {
-		for _, p := range c.beside {
+		if c.rows == nil {
+			return
+		}
+		for _, p := range c.rows.beside {
 			keys = append(keys, p[0])
 		}
 	})

@@ -24,13 +24,14 @@ type Matches[T comparable] struct {
 // Match finds the filters of an event type that match the event: with an owner those of
 // the owner only. The answer is in m, until the next call.
 func (x *Index[T]) Match(m *Matches[T], eventType, owner string, e *Event) {
-	m.Yes, m.Unknown = m.Yes[:0], m.Unknown[:0]
+	m.Yes, m.Unknown = emptied(m.Yes), emptied(m.Unknown)
 	m.stamp = x.stamp.Load()
-	t := (*x.topics.Load())[eventType]
+	t := x.topic(eventType)
 	if t == nil {
 		return
 	}
 	if !m.read(t, e) {
+		m.release()
 		return
 	}
 	// Only now: what is found here goes with the row as it was just read.
@@ -69,7 +70,6 @@ func (m *Matches[T]) read(t *topic[T], e *Event) bool {
 	r := a.data.reading
 	r.size(int(t.data.size.Load()))
 	if !readRow(r, t.data.root, e) {
-		a.event = Event{}
 		return false
 	}
 	clear(m.withheld)
@@ -83,11 +83,14 @@ func (m *Matches[T]) read(t *topic[T], e *Event) bool {
 func (m *Matches[T]) release() {
 	m.match.end()
 	m.topic, m.direct = nil, nil
-	clear(m.found)
-	clear(m.edge)
-	clear(m.seen)
 	clear(m.seenMany)
-	m.found, m.edge, m.seen = m.found[:0], m.edge[:0], m.seen[:0]
+	m.found, m.edge, m.seen = emptied(m.found), emptied(m.edge), emptied(m.seen)
+}
+
+// emptied returns the list without anything in it, so that nothing that is gone is kept.
+func emptied[E any](list []E) []E {
+	clear(list)
+	return list[:0]
 }
 
 // withhold forgets the values of columns that are not known, whatever the text has.
@@ -128,8 +131,11 @@ func (m *Matches[T]) askFound(list []*listed[T], told bool) {
 			continue
 		}
 		verdict := Yes
-		if !told || !l.told {
+		switch {
+		case !told || !l.told:
 			verdict = m.ask(l.bound, told)
+		case l.not != "" && m.match.data.reading.excludes(l.not):
+			verdict = No
 		}
 		switch verdict {
 		case Yes:
@@ -176,11 +182,17 @@ func (m *Matches[T]) ask(b *bound, told bool) Verdict {
 		a.old.reading.size(int(m.topic.old.size.Load()))
 		a.readOld(m.topic.old.root)
 	}
+	if len(p.old) > 0 && b.gone.Load() {
+		return No // the row before was read after it was found: maybe by another filter's fields
+	}
 	a.left = m.limit
-	a.data = row{reading: a.data.reading, slots: b.data, rest: p.dataPlan.rest, paths: p.data, unsent: e.Data.unavailable}
-	a.old.slots, a.old.rest, a.old.paths = b.old, p.oldPlan.rest, p.old
+	a.data = row{reading: a.data.reading, slots: b.data, rest: p.dataRest, paths: p.data, unsent: e.Data.unavailable}
+	a.old.slots, a.old.rest, a.old.paths = b.old, p.oldRest, p.old
 	v := Yes
 	if told && b.told {
+		if a.data.reading.excludes(b.not) {
+			return No
+		}
 		for _, i := range b.rest {
 			v = min(v, a.verdict(&p.root.subs[i]))
 		}
@@ -252,7 +264,7 @@ func (m *Matches[T]) askWithheld(s *shelf[T]) {
 			m.Unknown = c.subscribers.all(m.Unknown)
 		}
 		if o := c.others.Load(); o != nil {
-			m.found = o.members.all(m.found[:0])
+			m.found = o.members.all(emptied(m.found))
 			m.found = o.ranges.Load().all(m.found)
 			m.askFound(m.found, false)
 		}

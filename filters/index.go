@@ -2,7 +2,6 @@ package filters
 
 import (
 	"hash/maphash"
-	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -21,16 +20,25 @@ type Key struct {
 // as they are or as they were a moment ago, and each answer is that of Filter.MatchEvent.
 type Index[T comparable] struct {
 	changes sync.Mutex
-	topics  atomic.Pointer[map[string]*topic[T]]
+	topics  table[topic[T]]
 	stamp   atomic.Uint64
 	size    atomic.Int64
 }
 
 // NewIndex returns an empty index.
 func NewIndex[T comparable]() *Index[T] {
-	x := &Index[T]{}
-	x.topics.Store(&map[string]*topic[T]{})
-	return x
+	return &Index[T]{}
+}
+
+// topic returns what is known of an event type, nil when there is nothing.
+func (x *Index[T]) topic(name string) *topic[T] {
+	q := x.topics.find(hashName(name))
+	for t := q.next(); t != nil; t = q.next() {
+		if t.name == name {
+			return t
+		}
+	}
+	return nil
 }
 
 // Len returns how many filters there are; one with several subscribers counts for each.
@@ -44,12 +52,10 @@ func (x *Index[T]) Add(k Key, f *Filter, v T) {
 	}
 	x.changes.Lock()
 	defer x.changes.Unlock()
-	t := (*x.topics.Load())[k.Type]
+	t := x.topic(k.Type)
 	if t == nil {
-		t = newTopic[T](&x.stamp)
-		next := maps.Clone(*x.topics.Load())
-		next[k.Type] = t
-		x.topics.Store(&next)
+		t = newTopic[T](k.Type, &x.stamp)
+		x.topics.put(t, func(t *topic[T]) uint64 { return hashName(t.name) })
 	}
 	if t.add(k.Owners, f, v) {
 		x.size.Add(1)
@@ -64,15 +70,13 @@ func (x *Index[T]) Remove(k Key, f *Filter, v T) bool {
 	}
 	x.changes.Lock()
 	defer x.changes.Unlock()
-	t := (*x.topics.Load())[k.Type]
+	t := x.topic(k.Type)
 	if t == nil || !t.remove(k.Owners, f, v) {
 		return false
 	}
 	x.size.Add(-1)
 	if t.wide.empty() {
-		next := maps.Clone(*x.topics.Load())
-		delete(next, k.Type)
-		x.topics.Store(&next)
+		x.topics.drop(t, hashName(k.Type))
 	}
 	return true
 }
@@ -127,10 +131,10 @@ type held[T comparable] struct {
 // cornerList is how many filters of one owner are asked one by one.
 const cornerList = 32
 
-func hashOwner(owner string) uint64 { return maphash.String(hashSeed, owner) }
+func hashName(name string) uint64 { return maphash.String(hashSeed, name) }
 
 func (t *topic[T]) corner(owner string) *corner[T] {
-	q := t.owners.find(hashOwner(owner))
+	q := t.owners.find(hashName(owner))
 	for c := q.next(); c != nil; c = q.next() {
 		if c.owner == owner {
 			return c
@@ -146,7 +150,7 @@ func (t *topic[T]) putOwners(owners []string, h held[T]) {
 			c = &corner[T]{owner: owner}
 			c.list.Store(&[]held[T]{h})
 			c.count = 1
-			t.owners.put(c, func(c *corner[T]) uint64 { return hashOwner(c.owner) })
+			t.owners.put(c, func(c *corner[T]) uint64 { return hashName(c.owner) })
 			continue
 		}
 		c.put(t, h)
@@ -189,7 +193,7 @@ func (t *topic[T]) dropOwners(owners []string, h held[T]) {
 		}
 		c.drop(h)
 		if c.count == 0 {
-			t.owners.drop(c, hashOwner(owner))
+			t.owners.drop(c, hashName(owner))
 		}
 	}
 }

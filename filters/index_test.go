@@ -2,6 +2,7 @@ package filters_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -185,4 +186,40 @@ func TestASubscriptionIsFoundOnceHoweverManyOwnersItHas(t *testing.T) {
 	x.Match(&m, "t", "t:1", &e)
 	require.Empty(t, m.Yes)
 	require.True(t, x.Remove(filters.Key{Type: "t"}, compile(t, `{"a":1.0}`), 3), "an equal filter is the same filter")
+}
+
+// TestAnIndexForgetsWhatWasRemoved adds and removes filters that are ever new, in their
+// columns and values.
+func TestAnIndexForgetsWhatWasRemoved(t *testing.T) {
+	x := filters.NewIndex[int]()
+	x.Add(filters.Key{Type: "t"}, compile(t, `{"stays":1}`), -1)
+	comeAndLeave := func(from int) {
+		for i := from; i < from+2_000; i++ {
+			key := filters.Key{Type: "t", Owners: []string{fmt.Sprint("u:", i)}}
+			var added []*filters.Filter
+			for _, format := range []string{`{"a%d":"x"}`, `{"b%d":{"$gt":5},"c":1}`, `{"d%d":[{"e":"x"}]}`, `{"f%d":{"$prefix":"x"}}`, `{"$changed":["g%d"]}`, `{"h%d":{"$in":[1,2]}}`} {
+				f := compile(t, fmt.Sprintf(format, i))
+				x.Add(key, f, len(added))
+				added = append(added, f)
+			}
+			for j, f := range added {
+				require.True(t, x.Remove(key, f, j))
+			}
+		}
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what a pool kept for one round
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	comeAndLeave(0)
+	before := heap()
+	comeAndLeave(2_000)
+	comeAndLeave(4_000)
+	grown := int64(heap()) - int64(before)
+	runtime.KeepAlive(x)
+	t.Logf("%d bytes more after 24,000 filters", grown)
+	require.Less(t, grown, int64(256<<10))
 }

@@ -47,8 +47,8 @@ func (w *world) fieldValue(i int) any {
 	return fmt.Sprintf("%s%d", strings.Repeat("v", i%3), w.IntN(1+i))
 }
 
-// wideFilter asks for one to four columns: an equality as a rule, else a prefix, a range,
-// a list or absence. There are thousands of combinations.
+// wideFilter asks for one to four columns: an equality as a rule, else a prefix, a range or
+// several, a list or absence. There are thousands of combinations.
 func (w *world) wideFilter() members {
 	var f members
 	for range 1 + w.IntN(4) {
@@ -62,6 +62,12 @@ func (w *world) wideFilter() members {
 		case w.chance(60):
 		case w.chance(10):
 			value = members{{"$exists", w.chance(70)}}
+		case w.chance(25): // several ways to one filter
+			list := make([]any, 2+w.IntN(2))
+			for j := range list {
+				list[j] = w.bounds(w.fieldValue(i), w.fieldValue(i))
+			}
+			value = members{{"$or", list}}
 		case w.chance(20):
 			value = members{{pick(w.generator, []string{"$in", "$nin"}), []any{value, w.fieldValue(i)}}}
 		case w.chance(10):
@@ -69,11 +75,25 @@ func (w *world) wideFilter() members {
 		case isText:
 			value = members{{"$prefix", text[:1+w.IntN(len(text))]}}
 		default:
-			value = members{{"$gte", value}, {"$lt", w.fieldValue(i)}}
+			value = w.bounds(value, w.fieldValue(i))
 		}
 		f = append(f, pair{name, value})
 	}
 	return f
+}
+
+// bounds asks for a range, open at one end or closed, sometimes for one value.
+func (w *world) bounds(low, high any) members {
+	switch w.IntN(5) {
+	case 0:
+		return members{{"$lt", high}}
+	case 1:
+		return members{{"$gt", low}}
+	case 2:
+		return members{{"$eq", low}}
+	default:
+		return members{{"$gte", low}, {"$lte", high}}
+	}
 }
 
 // filter returns a compiled filter: a new one, or one that equals an earlier one.

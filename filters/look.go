@@ -8,16 +8,18 @@ import (
 // look finds the filters of a shelf.
 func (m *Matches[T]) look(s *shelf[T]) {
 	m.direct = nil
+	filed := s.filed.Load() > 0 // before direct: what is no longer counted here is direct there
 	if list := s.direct.Load(); list != nil {
 		m.direct = *list
 	}
+	m.match.data.reading.thin()
 	for _, u := range m.direct {
 		m.lookUp(s, u.shape, allPoints, nil)
 	}
-	if s.filed.Load() > 0 {
+	if filed {
 		m.lookByValue(s)
 	}
-	m.found = s.loose.all(m.found[:0])
+	m.found = s.loose.all(emptied(m.found))
 	m.askFound(m.found, false)
 	if len(m.withheld) > 0 {
 		m.askWithheld(s)
@@ -26,21 +28,23 @@ func (m *Matches[T]) look(s *shelf[T]) {
 
 // lookByValue finds the routes that are filed under values of the row.
 func (m *Matches[T]) lookByValue(s *shelf[T]) {
-	r := m.match.data.reading
+	r, anchored := m.match.data.reading, s.anchored.Load() > 0
 	for i, slot := range r.taken {
 		v := &r.slots[slot]
 		if v.round != r.round || int(v.from) != i+1 {
 			continue // a later value of the same key counts
 		}
-		if a := s.accessOf(presence(slot)); a != nil {
-			m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, present: true})
+		if anchored {
+			if a := s.accessOf(presence(slot)); a != nil {
+				m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, present: true})
+			}
 		}
 		for ; v != nil; v = r.after(v) {
 			if v.hash() {
 				leaf := mix(v.sum, probe{slot: slot}.place())
 				if a := s.accessOf(leaf); a != nil {
-					m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}})
-					m.lookWithPartners(s, a, slot, leaf)
+					m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, values: [2]*found{v}})
+					m.lookWithPartners(s, a, slot, v, leaf)
 				}
 			}
 		}
@@ -48,7 +52,7 @@ func (m *Matches[T]) lookByValue(s *shelf[T]) {
 }
 
 // lookWithPartners finds the routes that are filed under a value and a second one.
-func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access, slot int32, leaf uint64) {
+func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access, slot int32, value *found, leaf uint64) {
 	p := a.partners.Load()
 	if p == nil {
 		return
@@ -67,7 +71,7 @@ func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access, slot int32, leaf u
 				continue
 			}
 			if both := s.accessOf(pairHash(leaf, partner)); both != nil {
-				m.lookUnder(s, both, &here{slots: [2]int32{slot, second}})
+				m.lookUnder(s, both, &here{slots: [2]int32{slot, second}, values: [2]*found{value, v}})
 			}
 		}
 	}
@@ -77,7 +81,22 @@ func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access, slot int32, leaf u
 // there.
 type here struct {
 	slots   [2]int32 // -1 for no second one
+	values  [2]*found
 	present bool
+}
+
+// value returns the value by which the routes are filed if it is that of a slot, else nil.
+func (h *here) value(slot int32) *found {
+	switch {
+	case h == nil || h.present:
+		return nil
+	case h.slots[0] == slot:
+		return h.values[0]
+	case h.slots[1] == slot:
+		return h.values[1]
+	default:
+		return nil
+	}
 }
 
 func (h *here) has(sh *shape, where filing) bool {
@@ -99,11 +118,7 @@ func (h *here) has(sh *shape, where filing) bool {
 
 // lookUnder looks up the row for the shapes that are filed at an access.
 func (m *Matches[T]) lookUnder(s *shelf[T], a *access, by *here) {
-	uses := a.uses.Load()
-	if uses == nil {
-		return
-	}
-	for _, f := range *uses {
+	for f := a.uses.Load(); f != nil; f = f.next.Load() {
 		if since := f.use.since.Load(); since != 0 && (since <= m.stamp || slices.Contains(m.direct, f.use)) {
 			continue
 		}
@@ -146,9 +161,14 @@ func (m *Matches[T]) lookUp(s *shelf[T], sh *shape, mask uint64, by *here) {
 	if first.round != r.round {
 		return
 	}
+	place := sh.probes[0].place()
+	if v := by.value(sh.probes[0].slot); v != nil { // the routes with another value are filed there
+		m.lookAt(s, sh, finish(sum+mix(v.sum, place)), mask, v, by)
+		return
+	}
 	for v := first; v != nil; v = r.after(v) {
 		if v.hash() {
-			m.lookAt(s, sh, finish(sum+mix(v.sum, sh.probes[0].place())), mask, v, by)
+			m.lookAt(s, sh, finish(sum+mix(v.sum, place)), mask, v, by)
 		}
 	}
 }
@@ -216,7 +236,7 @@ func (m *Matches[T]) take(sh *shape, e *spot[T]) {
 		return
 	}
 	if sh.ranged < 0 {
-		m.found = o.members.all(m.found[:0])
+		m.found = o.members.all(emptied(m.found))
 		m.askFound(m.found, true)
 		return
 	}
@@ -229,7 +249,7 @@ func (m *Matches[T]) take(sh *shape, e *spot[T]) {
 		return
 	}
 	if at, ok := point(k, v.raw); ok {
-		m.found, m.edge = o.ranges.Load().holding(at, m.found[:0], m.edge[:0])
+		m.found, m.edge = o.ranges.Load().holding(at, emptied(m.found), emptied(m.edge))
 		m.askFound(m.found, true)
 		m.askFound(m.edge, false)
 	}

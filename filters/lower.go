@@ -4,34 +4,100 @@ import (
 	"slices"
 )
 
-// lower turns a sorted pattern of a row into a program.
-func lower(p *pattern) program {
-	var l lowering
-	root := l.pattern(p, nil, false)
-	l.program.root = root
-	l.program.prepare()
-	return l.program
-}
-
 // lowering builds a program. Its methods take the path of the value that is meant, and
 // whether the row before is.
 type lowering struct {
-	program program
-	element bool // the program is over an element of an array, not over a row
+	data, old values
+	parts     []cond // that must all hold, of several patterns at once: see pattern
+	at        [MaxDepth]string
+	inner     *lowering // of the elements of arrays
+	beside    bool      // there is a condChangedBeside
+	element   bool      // the program is over an element of an array, not over a row
 }
 
+// values are those that a program reads of a row, each once.
+type values struct {
+	paths   []path
+	indexes []bool   // see program
+	keys    []string // memory of paths
+}
+
+// lower turns a sorted pattern of a row, or of an element, into a program. The lowering
+// can be used again: of its memory the program has only copies.
+func (l *lowering) lower(p *pattern, element bool) program {
+	l.element, l.beside = element, false
+	l.data.begin()
+	l.old.begin()
+	return l.program(l.pattern(p, l.at[:0], false))
+}
+
+func (v *values) begin() { *v = values{paths: v.paths[:0], keys: v.keys[:0]} }
+
+// list returns a copy of the paths that takes no more memory than it needs.
+func (v *values) list() []path {
+	if len(v.paths) == 0 {
+		return nil
+	}
+	count := 0
+	for _, p := range v.paths {
+		count += len(p)
+	}
+	list, keys := make([]path, len(v.paths)), make([]string, 0, count)
+	for i, p := range v.paths {
+		keys = append(keys, p...)
+		list[i] = keys[len(keys)-len(p) : len(keys) : len(keys)]
+	}
+	return list
+}
+
+// program returns the program whose conditions are joined in root.
+func (l *lowering) program(root cond) program {
+	p := program{
+		root: root, beside: l.beside,
+		data: l.data.list(), dataIndexes: l.data.indexes,
+		old: l.old.list(), oldIndexes: l.old.indexes,
+	}
+	p.dataRest, p.oldRest = restsOf(p.data, p.dataIndexes), restsOf(p.old, p.oldIndexes)
+	return p
+}
+
+// pattern returns the condition that p holds.
 func (l *lowering) pattern(p *pattern, at path, old bool) cond {
+	from := len(l.parts)
+	l.must(p, at, old)
+	return l.joined(from)
+}
+
+// joined takes the parts from an index on away and returns the condition that they all
+// hold.
+func (l *lowering) joined(from int) cond {
+	parts := l.parts[from:]
+	c := cond{op: condAll}
+	if len(parts) == 1 {
+		c = parts[0]
+	} else {
+		c.subs = append([]cond(nil), parts...)
+	}
+	clear(parts)
+	l.parts = l.parts[:from]
+	return c
+}
+
+// must adds to the parts what must hold for p.
+func (l *lowering) must(p *pattern, at path, old bool) {
 	switch p.kind {
 	case object:
-		return l.object(p, at, old)
+		l.object(p, at, old)
 	case array:
-		return l.array(p, at, old)
+		l.add(l.array(p, at, old))
 	default:
 		c := l.on(condEqual, at, old)
 		c.with = p.scalar
-		return c
+		l.add(c)
 	}
 }
+
+func (l *lowering) add(c cond) { l.parts = append(l.parts, c) }
 
 // on returns a condition on a value.
 func (l *lowering) on(op condOp, at path, old bool) cond {
@@ -40,39 +106,39 @@ func (l *lowering) on(op condOp, at path, old bool) cond {
 
 // value returns the index of a value that the program reads.
 func (l *lowering) value(at path, old, indexes bool) int {
-	list, flags := &l.program.data, &l.program.dataIndexes
+	v := &l.data
 	if old {
-		list, flags = &l.program.old, &l.program.oldIndexes
+		v = &l.old
 	}
-	for i, p := range *list {
-		if slices.Equal(p, at) && (i < len(*flags) && (*flags)[i]) == indexes {
+	for i, p := range v.paths {
+		if slices.Equal(p, at) && (i < len(v.indexes) && v.indexes[i]) == indexes {
 			return i
 		}
 	}
-	*list = append(*list, slices.Clone(at))
+	v.keys = append(v.keys, at...)
+	v.paths = append(v.paths, v.keys[len(v.keys)-len(at):])
 	if indexes {
-		for len(*flags) < len(*list) {
-			*flags = append(*flags, false)
+		for len(v.indexes) < len(v.paths) {
+			v.indexes = append(v.indexes, false)
 		}
-		(*flags)[len(*list)-1] = true
+		v.indexes[len(v.paths)-1] = true
 	}
-	return len(*list) - 1
+	return len(v.paths) - 1
 }
 
-func (l *lowering) object(p *pattern, at path, old bool) cond {
-	parts := make([]cond, 0, len(p.ops)+len(p.members))
+func (l *lowering) object(p *pattern, at path, old bool) {
+	from := len(l.parts)
 	for i := range p.ops {
-		parts = appendAll(parts, l.operation(p, i, at, old))
+		l.operation(p, i, at, old)
 	}
 	for i := range p.members {
 		m := &p.members[i]
-		parts = appendAll(parts, l.pattern(&m.value, append(at, m.key), old))
+		l.must(&m.value, append(at, m.key), old)
 	}
 	isRow := len(at) == 0 && !l.element
-	if p.wantsObject() && !isRow && !l.impliesObject(parts, at, old) {
-		parts = append(parts, l.on(condObject, at, old))
+	if p.wantsObject() && !isRow && !l.impliesObject(l.parts[from:], at, old) {
+		l.add(l.on(condObject, at, old))
 	}
-	return joined(parts)
 }
 
 // impliesObject reports whether one of the parts, which must all hold, is No unless the
@@ -101,100 +167,91 @@ func (l *lowering) impliesObject(parts []cond, at path, old bool) bool {
 
 func (l *lowering) path(c *cond) path {
 	if c.old {
-		return l.program.old[c.at]
+		return l.old.paths[c.at]
 	}
-	return l.program.data[c.at]
-}
-
-// appendAll appends a condition to those that must all hold.
-func appendAll(parts []cond, c cond) []cond {
-	if c.op == condAll {
-		return append(parts, c.subs...)
-	}
-	return append(parts, c)
-}
-
-// joined returns the condition that all parts hold.
-func joined(parts []cond) cond {
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	return cond{op: condAll, subs: parts}
+	return l.data.paths[c.at]
 }
 
 func (l *lowering) array(p *pattern, at path, old bool) cond {
-	var e elements
-	for i := range p.elements {
-		element := &p.elements[i]
-		if element.kind.scalar() {
-			e.scalars = append(e.scalars, element.scalar)
-			continue
+	e := new(elements)
+	scalars := 0 // they come first
+	for scalars < len(p.elements) && p.elements[scalars].kind.scalar() {
+		scalars++
+	}
+	if scalars > 0 {
+		e.scalars = make([]node, scalars)
+	}
+	for i := range e.scalars {
+		e.scalars[i] = p.elements[i].scalar
+	}
+	if others := p.elements[scalars:]; len(others) > 0 {
+		if l.inner == nil {
+			l.inner = new(lowering)
 		}
-		inner := lowering{element: true}
-		root := inner.pattern(element, nil, false)
-		inner.program.root = root
-		e.filters = append(e.filters, inner.program)
+		e.filters = make([]program, len(others))
+		for i := range others {
+			f := &e.filters[i]
+			*f = l.inner.lower(&others[i], true)
+			f.only = f.kindOf(&f.root)
+		}
 	}
 	c := l.on(condArray, at, old)
-	c.elements = &e
+	c.elements = e
 	return c
 }
 
-// operation lowers the operator at index i of p.
-func (l *lowering) operation(p *pattern, i int, at path, old bool) cond {
+// operation adds what the operator at index i of p asks for.
+func (l *lowering) operation(p *pattern, i int, at path, old bool) {
 	o := &p.ops[i]
-	switch o.name {
-	case opAnd:
-		var parts []cond
+	switch {
+	case o.name == opAnd, o.name == opOr && len(o.parts) == 1:
 		for i := range o.parts {
-			parts = appendAll(parts, l.pattern(&o.parts[i], at, old))
+			l.must(&o.parts[i], at, old)
 		}
-		return joined(parts)
-	case opOr:
-		either := cond{op: condAny}
+	case o.name == opOr:
+		either := cond{op: condAny, subs: make([]cond, len(o.parts))}
 		for i := range o.parts {
-			either.subs = append(either.subs, l.pattern(&o.parts[i], at, old))
+			either.subs[i] = l.pattern(&o.parts[i], at, old)
 		}
-		if len(either.subs) == 1 {
-			return either.subs[0]
-		}
-		return either
-	case opNot:
-		return cond{op: condNot, subs: []cond{l.pattern(&o.parts[0], at, old)}}
-	case opBefore:
-		return joined(appendAll([]cond{{op: condHadRow}}, l.pattern(&o.parts[0], at, true)))
-	case opFrom, opTo:
-		return l.transition(p, i, at)
-	case opOp:
-		return cond{op: condOpIs, ops: o.ops}
-	case opChanged:
-		return l.changed(o)
+		l.add(either)
+	case o.name == opNot:
+		l.add(cond{op: condNot, subs: []cond{l.pattern(&o.parts[0], at, old)}})
+	case o.name == opBefore:
+		l.add(cond{op: condHadRow})
+		l.must(&o.parts[0], at, true)
+	case o.name == opFrom, o.name == opTo:
+		l.transition(p, i, at)
+	case o.name == opOp:
+		l.add(cond{op: condOpIs, ops: o.ops})
+	case o.name == opChanged:
+		l.add(l.changed(o))
 	default:
-		return l.leaf(o, at, old)
+		l.add(l.leaf(o, at, old))
 	}
 }
 
 // transition lowers $from and $to, which are one condition when they stand together:
 // $from is the first of them.
-func (l *lowering) transition(p *pattern, i int, at path) cond {
+func (l *lowering) transition(p *pattern, i int, at path) {
 	o := &p.ops[i]
-	if o.name == opTo && slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == opFrom }) {
-		return l.pattern(&o.parts[0], at, false)
+	if o.name == opFrom || !slices.ContainsFunc(p.ops, func(o operation) bool { return o.name == opFrom }) {
+		differs := changed{data: l.value(at, false, false), old: l.value(at, true, false)}
+		l.add(cond{op: condChanged, rows: &rows{changed: []changed{differs}}})
 	}
-	differs := cond{op: condChanged, changed: []changed{{data: l.value(at, false, false), old: l.value(at, true, false)}}}
-	return joined(appendAll([]cond{differs}, l.pattern(&o.parts[0], at, o.name == opFrom)))
+	l.must(&o.parts[0], at, o.name == opFrom)
 }
 
 func (l *lowering) changed(o *operation) cond {
 	if o.outside {
-		return cond{op: condChangedBeside, beside: o.paths}
+		l.beside = true
+		return cond{op: condChangedBeside, rows: &rows{beside: o.paths}}
 	}
-	c := cond{op: condChanged}
-	for _, p := range o.paths {
+	pairs := make([]changed, len(o.paths))
+	for i, p := range o.paths {
 		indexes := slices.ContainsFunc(p, isIndex)
-		c.changed = append(c.changed, changed{data: l.value(p, false, indexes), old: l.value(p, true, indexes)})
+		pairs[i] = changed{data: l.value(p, false, indexes), old: l.value(p, true, indexes)}
 	}
-	return c
+	return cond{op: condChanged, rows: &rows{changed: pairs}}
 }
 
 // isIndex reports whether a key is also the index of an element, written in the one way

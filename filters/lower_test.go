@@ -30,7 +30,7 @@ func showCond(p *program, c *cond) string {
 		}
 	case condHadRow:
 	case condChanged:
-		for _, pair := range c.changed {
+		for _, pair := range c.rows.changed {
 			data, old := of(p.data, p.dataIndexes, pair.data), of(p.old, p.oldIndexes, pair.old)
 			if data != old {
 				data += "!=" + old
@@ -38,8 +38,8 @@ func showCond(p *program, c *cond) string {
 			args = append(args, data)
 		}
 	case condChangedBeside:
-		for i := range c.beside {
-			args = append(args, of(c.beside, nil, i))
+		for i := range c.rows.beside {
+			args = append(args, of(c.rows.beside, nil, i))
 		}
 	default:
 		if c.old {

@@ -73,7 +73,7 @@ func (f *Filter) MatchEvent(e *Event) Verdict {
 	}
 	m := matchers.Get().(*match)
 	defer matchers.Put(m)
-	if !m.begin(e, &f.program) {
+	if !m.begin(e, &f.program, f.plans()) {
 		return No
 	}
 	v := m.verdict(&f.program.root)
@@ -95,6 +95,7 @@ const (
 	workFactor = 10
 	walkCost   = 8
 	pairCost   = 2
+	longScalar = 64 // bytes of a number or string that is not read for nothing
 )
 
 // match is one filter being asked about one event.
@@ -111,7 +112,7 @@ type match struct {
 type row struct {
 	reading *reading
 	slots   []int32 // by index of the path
-	rest    []path  // nil, or by index of the path; see plan
+	rest    []path  // nil, or by index of the path; see scanned
 	paths   []path
 	unsent  []string // columns that are there with a value that is not known
 	unknown bool     // nothing is known of the row
@@ -119,7 +120,7 @@ type row struct {
 }
 
 // begin reads the rows for the program. It reports whether there is a row to match.
-func (m *match) begin(e *Event, p *program) bool {
+func (m *match) begin(e *Event, p *program, plans *plans) bool {
 	m.event, m.depth = *e, 0
 	m.event.settle()
 	m.left = workFloor + workFactor*(len(e.Data.json)+len(e.Before.json))
@@ -127,15 +128,15 @@ func (m *match) begin(e *Event, p *program) bool {
 		m.data.reading, m.old.reading = new(reading), new(reading)
 	}
 	r := m.data.reading
-	r.size(p.dataPlan.size)
-	if !readRow(r, p.dataPlan.root, e) {
+	r.size(plans.data.size)
+	if !readRow(r, plans.data.root, e) {
 		return false
 	}
-	m.data = row{reading: r, slots: p.dataPlan.slots, rest: p.dataPlan.rest, paths: p.data, unsent: m.event.Data.unavailable}
-	m.old = row{reading: m.old.reading, slots: p.oldPlan.slots, rest: p.oldPlan.rest, paths: p.old}
+	m.data = row{reading: r, slots: plans.data.slots, rest: p.dataRest, paths: p.data, unsent: m.event.Data.unavailable}
+	m.old = row{reading: m.old.reading, slots: plans.old.slots, rest: p.oldRest, paths: p.old}
 	if len(p.old) > 0 || p.beside {
-		m.old.reading.size(p.oldPlan.size)
-		m.readOld(p.oldPlan.root)
+		m.old.reading.size(plans.old.size)
+		m.readOld(plans.old.root)
 	}
 	return true
 }
@@ -220,9 +221,9 @@ func (m *match) verdict(c *cond) Verdict {
 		}
 		return verdictOf(m.event.Op == OpUpdate || m.event.Op == OpDelete)
 	case condChanged:
-		return m.changed(c.changed)
+		return m.changed(c.rows.changed)
 	case condChangedBeside:
-		return m.changedBeside(c.beside)
+		return m.changedBeside(c.rows.beside)
 	default:
 		return m.onValue(c)
 	}
@@ -234,7 +235,7 @@ func (m *match) onValue(c *cond) Verdict {
 	if c.old {
 		side = &m.old
 	}
-	raw, sent := side.value(c.at)
+	raw, sent := side.value(c.at, &m.left)
 	if !sent {
 		if len(side.paths[c.at]) == 1 && !side.unknown { // the column itself is there
 			if c.op == condPresent || c.op == condAbsent {
@@ -250,7 +251,8 @@ func (m *match) onValue(c *cond) Verdict {
 }
 
 // value returns a value of the row: "" when it is missing, not sent when it is not known.
-func (r *row) value(at int) (raw string, sent bool) {
+// The work of a path that goes on from what a scan found is taken from left.
+func (r *row) value(at int, left *int) (raw string, sent bool) {
 	if r.unknown {
 		return "", false
 	}
@@ -264,7 +266,7 @@ func (r *row) value(at int) (raw string, sent bool) {
 	}
 	raw = r.reading.value(r.slots[at])
 	if r.rest != nil && r.rest[at] != nil {
-		return follow(raw, r.rest[at]), true
+		return follow(raw, r.rest[at], left), true
 	}
 	return raw, true
 }
@@ -272,6 +274,9 @@ func (r *row) value(at int) (raw string, sent bool) {
 // holds decides a condition on a value that is there.
 func (m *match) holds(c *cond, raw string) bool {
 	k := kindOf(raw[0])
+	if len(raw) > longScalar && !m.affords(c.op, k, raw) {
+		return false
+	}
 	switch c.op {
 	case condEqual:
 		return c.with.equals(raw)
@@ -309,6 +314,18 @@ func (m *match) holds(c *cond, raw string) bool {
 	}
 }
 
+// affords takes the work of a condition that goes through all of a long number or string
+// from what is left, and reports whether there was as much.
+func (m *match) affords(op condOp, k kind, raw string) bool {
+	switch {
+	case op == condPresent || k != number && k != text:
+		return true
+	case k == number, op == condSubstring, op != condEqual && strings.IndexByte(raw, '\\') >= 0:
+		m.left -= len(raw)
+	}
+	return m.left >= 0
+}
+
 // hasPart decides the conditions on a part of a string.
 func hasPart(op condOp, raw, part string) bool {
 	s, storable := decodeString(raw)
@@ -330,7 +347,7 @@ func (n *node) order(raw string) (order int, ordered bool) {
 	case k != n.kind:
 		return 0, false
 	case k == number:
-		return readFigure(raw).compare(n.number), true
+		return readFigure(raw).compare(n.number()), true
 	case k == text:
 		if strings.IndexByte(raw, '\\') >= 0 {
 			s, storable := decodeString(raw)
@@ -356,7 +373,7 @@ func findScalar(list []node, k kind, raw string) int {
 		if c == 0 {
 			switch k {
 			case number:
-				c = f.compare(list[mid].number)
+				c = f.compare(list[mid].number())
 			case text:
 				c = compareString(raw, list[mid].text)
 			default: // there is one null, one true and one false

@@ -117,7 +117,7 @@ func (e *elements) selective() (below []path, with *node) {
 
 func (n *node) point() uint64 {
 	if n.kind == number {
-		return numberPoint(string(n.number.appendText(nil)))
+		return numberPoint(string(n.number().appendText(nil)))
 	}
 	return textPoint(n.text)
 }

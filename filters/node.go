@@ -67,10 +67,27 @@ func describe(k kind) string {
 // whose arrays keep their order.
 type node struct {
 	kind     kind
-	number   decimal
-	text     string
+	negative bool   // of a number; see decimal
+	exp      int32  // the same
+	text     string // of a string; of a number its digits
+	whole    *whole // of an array or object
+}
+
+// whole is what a container has in it.
+type whole struct {
 	members  []member // of an object, by key in byte order
 	elements []node   // of an array
+}
+
+// number returns the number that n is.
+func (n *node) number() decimal {
+	return decimal{negative: n.negative, exp: int64(n.exp), digits: n.text}
+}
+
+// numberNode returns the node of a number that jsonb can hold, so that its exponent is
+// small.
+func numberNode(d decimal) node {
+	return node{kind: number, negative: d.negative, exp: int32(d.exp), text: d.digits}
 }
 
 // member is one key of an object with its value.
@@ -81,10 +98,11 @@ type member struct {
 
 // member returns the index of the key that raw stands for, or -1.
 func (n *node) member(raw string) int {
-	low, high := 0, len(n.members)
+	members := n.whole.members
+	low, high := 0, len(members)
 	for low < high {
 		mid := int(uint(low+high) / 2)
-		switch c := compareString(raw, n.members[mid].key); {
+		switch c := compareString(raw, members[mid].key); {
 		case c == 0:
 			return mid
 		case c < 0:
@@ -103,7 +121,7 @@ func (n *node) equals(raw string) bool {
 	}
 	switch n.kind {
 	case number:
-		return readFigure(raw).compare(n.number) == 0
+		return readFigure(raw).compare(n.number()) == 0
 	case text:
 		return equalString(raw, n.text)
 	default:
@@ -124,7 +142,7 @@ func compareElements(a, b node) int {
 	}
 	switch a.kind {
 	case number:
-		return a.number.compare(b.number)
+		return a.number().compare(b.number())
 	case text:
 		return strings.Compare(a.text, b.text)
 	default: // there is one null, one true and one false
@@ -142,26 +160,26 @@ func (n *node) appendText(b []byte) []byte {
 	case boolTrue:
 		return append(b, "true"...)
 	case number:
-		return n.number.appendText(b)
+		return n.number().appendText(b)
 	case text:
 		return appendString(b, n.text)
 	case array:
 		b = append(b, '[')
-		for i := range n.elements {
+		for i := range n.whole.elements {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = n.elements[i].appendText(b)
+			b = n.whole.elements[i].appendText(b)
 		}
 		return append(b, ']')
 	default:
 		b = append(b, '{')
-		for i := range n.members {
+		for i := range n.whole.members {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendKey(b, n.members[i].key)
-			b = n.members[i].value.appendText(b)
+			m := &n.whole.members[i]
+			b = m.value.appendText(appendKey(b, m.key))
 		}
 		return append(b, '}')
 	}

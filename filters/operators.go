@@ -12,6 +12,7 @@ import (
 // the rest of it read for more mistakes.
 func (c *compiler) operation(name operator, written string, v gjson.Result, s scope) operation {
 	o := operation{name: name, written: written}
+	patterns, nodes := len(c.patterns), len(c.nodes)
 	switch name {
 	case opEq, opNe:
 		o.value = c.literal(v, name)
@@ -24,18 +25,20 @@ func (c *compiler) operation(name operator, written string, v gjson.Result, s sc
 	case opIn, opNin:
 		c.list(&o, v)
 	case opAnd, opOr:
-		c.patterns(&o, v, s)
+		c.parts(&o, v, s)
 	case opNot:
 		c.part(&o, v, s)
 	case opBefore:
 		c.part(&o, v, scope{root: true, barred: insideBefore, loose: s.loose})
 	case opFrom, opTo:
-		o.parts = []pattern{c.pattern(v, scope{value: name})}
+		one := c.pattern(v, scope{value: name})
+		c.patterns = append(c.patterns, one)
 	case opOp:
 		c.operations(&o, v)
 	case opChanged:
 		c.changed(&o, v)
 	}
+	o.parts, o.list = taken(&c.patterns, patterns), taken(&c.nodes, nodes)
 	return o
 }
 
@@ -71,15 +74,15 @@ func (c *compiler) list(o *operation, v gjson.Result) {
 			c.skip(element)
 			return
 		}
-		o.list = append(o.list, c.scalar(element))
+		c.nodes = append(c.nodes, c.scalar(element))
 	})
 	if index > MaxList {
 		c.add(TooLarge, "", "%s has %d values; the limit is %d", o.name, index, MaxList)
 	}
 }
 
-// patterns reads the operand of $and or $or.
-func (c *compiler) patterns(o *operation, v gjson.Result, s scope) {
+// parts reads the operand of $and or $or.
+func (c *compiler) parts(o *operation, v gjson.Result, s scope) {
 	if !c.isList(o, v, "a list of objects") {
 		return
 	}
@@ -101,7 +104,8 @@ func (c *compiler) part(o *operation, v gjson.Result, s scope) {
 		c.skip(v)
 		return
 	}
-	o.parts = append(o.parts, c.pattern(v, s))
+	one := c.pattern(v, s)
+	c.patterns = append(c.patterns, one)
 }
 
 // operations reads the operand of $op.
@@ -140,7 +144,7 @@ func (c *compiler) changed(o *operation, v gjson.Result) {
 	case object:
 		o.outside = true
 		empty := true
-		c.members(v, func(written string, _ bool, value gjson.Result) {
+		c.eachMember(v, func(written string, _ bool, value gjson.Result) {
 			empty = false
 			if written != "outside" {
 				if _, operator := keyOf(written); operator && operatorOf(written) == "" {

@@ -221,7 +221,8 @@ func TestANumberHasOneHashInEveryNotation(t *testing.T) {
 			require.Equal(t, first, hash, raw)
 			d, storable := parseDecimal(raw)
 			require.True(t, storable)
-			require.Equal(t, first, hashNode(&node{kind: number, number: d}), raw)
+			n := numberNode(d)
+			require.Equal(t, first, hashNode(&n), raw)
 		}
 	}
 	one, _ := hashRaw("1")

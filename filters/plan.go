@@ -1,25 +1,22 @@
 package filters
 
-// plan is how the values of a program's paths are read from a row.
+// plan is how the values of a program's paths are read from a row. The index has fields
+// of its own, so that a filter has a plan only once it is matched by itself.
 type plan struct {
 	root  *field
 	slots []int32 // by index of the path
-	rest  []path  // by index of the path: where to go on from the slot; see scanned
 	size  int     // slots in all
 }
 
-func newPlan(paths []path, indexes []bool) plan {
+// newPlan makes the plan of paths, of which a scan leaves a rest to be followed later.
+func newPlan(paths, rests []path) plan {
 	p := plan{root: &field{}, slots: make([]int32, len(paths))}
 	from := slots{made: 1}
-	for i := range paths {
+	for i, keys := range paths {
+		if rests != nil {
+			keys = keys[:len(keys)-len(rests[i])]
+		}
 		f := p.root
-		keys, rest := scanned(paths[i], i < len(indexes) && indexes[i])
-		if rest != nil && p.rest == nil {
-			p.rest = make([]path, len(paths))
-		}
-		if rest != nil {
-			p.rest[i] = rest
-		}
 		for _, key := range keys {
 			f = f.kid(key, &from)
 		}
@@ -27,6 +24,20 @@ func newPlan(paths []path, indexes []bool) plan {
 	}
 	p.size = int(from.made)
 	return p
+}
+
+// restsOf returns what a scan leaves of paths; nil for nothing.
+func restsOf(paths []path, indexes []bool) []path {
+	var rests []path
+	for i := range indexes {
+		if _, rest := scanned(paths[i], indexes[i]); rest != nil {
+			if rests == nil {
+				rests = make([]path, len(paths))
+			}
+			rests[i] = rest
+		}
+	}
+	return rests
 }
 
 // scanned returns the keys of a path that a scan follows, and those behind them that may
@@ -42,18 +53,11 @@ func scanned(keys path, indexes bool) (scanned, rest path) {
 	return keys, nil
 }
 
-// prepare makes the plans of the program and of those inside its arrays.
-func (p *program) prepare() {
-	p.dataPlan, p.oldPlan = newPlan(p.data, p.dataIndexes), newPlan(p.old, p.oldIndexes)
-	p.only = p.kindOf(&p.root)
-	p.root.each(func(c *cond) {
-		p.beside = p.beside || c.op == condChangedBeside
-		if c.elements != nil {
-			for i := range c.elements.filters {
-				c.elements.filters[i].prepare()
-			}
-		}
-	})
+// plans are those of the row and of the row before.
+type plans struct{ data, old plan }
+
+func (p *program) plans() *plans {
+	return &plans{data: newPlan(p.data, p.dataRest), old: newPlan(p.old, p.oldRest)}
 }
 
 // kindOf returns the one kind of which the whole must be for c to hold; invalid when it

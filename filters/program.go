@@ -1,5 +1,7 @@
 package filters
 
+import "sync/atomic"
+
 // program is what a filter is compiled to: conditions on values of a row, which are
 // read from its text once, and a tree that joins the conditions. The filters inside an
 // array are programs of their own, over its elements.
@@ -13,10 +15,12 @@ type program struct {
 	// paths of $changed. They may be shorter than data and old.
 	dataIndexes, oldIndexes []bool
 
-	// Made by prepare:
-	dataPlan, oldPlan plan
-	beside            bool // there is a condChangedBeside
-	only              kind // of the whole, for any condition to hold; invalid: of any kind
+	// What is left of the paths of data and old where a scan stops: see scanned. They
+	// are nil when it follows all paths to their ends.
+	dataRest, oldRest []path
+
+	beside bool // there is a condChangedBeside
+	only   kind // of an element, for any condition to hold; invalid: of any kind
 }
 
 // path leads from a row, or from an element of an array, to a value: a key for each
@@ -36,9 +40,14 @@ type cond struct {
 	// elements is the operand of condArray.
 	elements *elements
 
-	ops     opSet     // of condOp
-	changed []changed // of condChanged: any of them
-	beside  []path    // of condChangedBeside
+	ops  opSet // of condOp
+	rows *rows // of condChanged and condChangedBeside
+}
+
+// rows is what is compared between the row and what it was before.
+type rows struct {
+	changed []changed // any of them
+	beside  []path    // what is outside these paths
 }
 
 // changed is a value to be compared with what it was before.
@@ -81,4 +90,18 @@ const (
 type elements struct {
 	scalars []node    // without repeats, in the order of compareElements
 	filters []program // over an element: its paths begin at the element itself
+	made    atomic.Pointer[[]plan]
+}
+
+// plans returns those of the filters, made when they are first asked for.
+func (e *elements) plans() []plan {
+	if made := e.made.Load(); made != nil {
+		return *made
+	}
+	made := make([]plan, len(e.filters))
+	for i := range e.filters {
+		made[i] = newPlan(e.filters[i].data, nil)
+	}
+	e.made.Store(&made)
+	return made
 }

@@ -1,11 +1,14 @@
 package filters
 
+import "slices"
+
 // reading is what one scan found. It is used again for the next document.
 type reading struct {
 	slots    []found // by slot; those of an older scan have another round
 	round    uint32
-	taken    []int32 // slots in the order of the text, to take back what a repeated key replaces
-	more     []found // further values of fields that have many; found.next leads through them
+	taken    []int32  // slots in the order of the text, to take back what a repeated key replaces
+	more     []found  // further values of fields that have many; found.next leads through them
+	met      []uint64 // scratch of thin
 	nonASCII bool
 	escaped  int // where the last escape began that was read, -1 for none
 }
@@ -19,6 +22,9 @@ type found struct {
 	sum      uint64
 	raw      string
 }
+
+// keptMore is for how many further values the memory is kept from one row to the next.
+const keptMore = 16 << 10
 
 const (
 	notHashed = iota
@@ -46,6 +52,56 @@ func (r *reading) after(v *found) *found {
 	return &r.more[v.next-1]
 }
 
+// thin leaves of many values of a field one of each hash, and none without a hash but the
+// first, so that what an array repeats is looked up once.
+func (r *reading) thin() {
+	if len(r.more) == 0 {
+		return
+	}
+	for i, slot := range r.taken {
+		if v := &r.slots[slot]; v.next != 0 && v.round == r.round && int(v.from) == i+1 {
+			r.thinField(v)
+		}
+	}
+}
+
+func (r *reading) thinField(first *found) {
+	size := 16
+	for n, v := 0, first; v != nil; n, v = n+1, r.after(v) {
+		for size < 2*n+4 {
+			size *= 2
+		}
+	}
+	r.met = slices.Grow(r.met[:0], size)[:size]
+	clear(r.met)
+	if first.hash() {
+		r.meet(first.sum)
+	}
+	last := first
+	for v := r.after(first); v != nil; v = r.after(v) {
+		if v.hash() && r.meet(v.sum) {
+			last = v
+		} else {
+			last.next = v.next
+		}
+	}
+}
+
+// meet reports whether a hash is met for the first time.
+func (r *reading) meet(sum uint64) bool {
+	sum = max(sum, 1) // 0 is a free place
+	mask := uint64(len(r.met) - 1)
+	for at := mix(sum, 1<<57) & mask; ; at = (at + 1) & mask {
+		switch r.met[at] {
+		case sum:
+			return false
+		case 0:
+			r.met[at] = sum
+			return true
+		}
+	}
+}
+
 // size makes room for the values of n slots.
 func (r *reading) size(n int) {
 	if n > len(r.slots) {
@@ -54,6 +110,9 @@ func (r *reading) size(n int) {
 }
 
 func (r *reading) begin() {
+	if cap(r.more) > keptMore { // one row of very many elements
+		r.more, r.met = nil, nil
+	}
 	r.round++
 	if r.round == 0 { // after 4 billion documents
 		clear(r.slots)

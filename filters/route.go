@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 )
@@ -172,4 +173,43 @@ func (r *route) tells(c *cond, b *bound) bool {
 	default:
 		return false
 	}
+}
+
+// exclude adds the condition that a value must not equal some scalars to not, and reports
+// whether it is one. That there is a value is said by the route.
+func (b *bound) exclude(c *cond) bool {
+	list := c.list
+	switch {
+	case c.old:
+		return false
+	case c.op == condDiffers && c.with.kind.scalar():
+		list = []node{c.with}
+	case c.op != condNotIn:
+		return false
+	}
+	not := []byte(b.not)
+	for i := range list {
+		not = binary.LittleEndian.AppendUint32(not, uint32(b.data[c.at]))
+		not = append(not, byte(c.op))
+		not = list[i].encode(not)
+	}
+	b.not = string(not)
+	return true
+}
+
+// excludes reports whether one of the values equals a scalar that it must not, or is no
+// scalar where only scalars may differ.
+func (r *reading) excludes(not string) bool {
+	for not != "" {
+		slot := uint32(not[0]) | uint32(not[1])<<8 | uint32(not[2])<<16 | uint32(not[3])<<24
+		v, op := &r.slots[slot], condOp(not[4])
+		if v.round != r.round || op == condNotIn && !kindOf(v.raw[0]).scalar() {
+			return true
+		}
+		var equal bool
+		if not, equal = equalsRaw(not[5:], v.raw, false); equal {
+			return true
+		}
+	}
+	return false
 }

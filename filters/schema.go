@@ -53,8 +53,10 @@ func (p *program) eachPath(base []step, visit func([]step)) {
 		visit(join(keys, i < len(p.oldIndexes) && p.oldIndexes[i]))
 	}
 	p.root.each(func(c *cond) {
-		for _, keys := range c.beside {
-			visit(join(keys, false))
+		if c.rows != nil {
+			for _, keys := range c.rows.beside {
+				visit(join(keys, false))
+			}
 		}
 		if c.elements == nil {
 			return

@@ -37,9 +37,12 @@ type wanted struct {
 	with  *node
 }
 
+// mixSeed keeps even the hashes of null, true and false from being foreseen.
+var mixSeed = maphash.String(hashSeed, "mix") //nolint:gochecknoglobals // as hashSeed
+
 // mix spreads a hash over all bits, differently for each place.
 func mix(hash, place uint64) uint64 {
-	high, low := bits.Mul64(hash^0x9e3779b97f4a7c15, place*0xbf58476d1ce4e5b9+0x94d049bb133111eb)
+	high, low := bits.Mul64(hash^mixSeed, place*0xbf58476d1ce4e5b9+0x94d049bb133111eb)
 	return high ^ low
 }
 
@@ -60,7 +63,8 @@ func hashNode(n *node) uint64 {
 	case text:
 		return maphash.String(hashSeed, n.text)
 	case number:
-		return hashFigure(n.number.sign(), n.number.exp, n.number.digits, "")
+		d := n.number()
+		return hashFigure(d.sign(), d.exp, d.digits, "")
 	default:
 		return uint64(n.kind)
 	}
@@ -94,14 +98,13 @@ func hashFigure(sign int, exp int64, head, tail string) uint64 {
 	if head == "" {
 		return uint64(number)
 	}
-	h := uint64(exp)*0x9e3779b97f4a7c15 + uint64(sign+2)
-	for i := range len(head) {
-		h = (h ^ uint64(head[i])) * 0x100000001b3
+	place := uint64(exp)<<2 + uint64(sign+1)
+	if tail == "" {
+		return mix(maphash.String(hashSeed, head), place)
 	}
-	for i := range len(tail) {
-		h = (h ^ uint64(tail[i])) * 0x100000001b3
-	}
-	return h
+	var room [64]byte // of the digits of most numbers
+	digits := append(append(room[:0], head...), tail...)
+	return mix(maphash.Bytes(hashSeed, digits), place)
 }
 
 // hashEncoded hashes the first of the encoded values and returns the others.
@@ -149,7 +152,7 @@ func (n *node) encode(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(n.text)))
 		b = append(b, n.text...)
 	case number:
-		d := n.number
+		d := n.number()
 		b = binary.AppendVarint(b, int64(d.sign()))
 		b = binary.AppendVarint(b, d.exp)
 		b = binary.AppendUvarint(b, uint64(len(d.digits)))

@@ -13,14 +13,16 @@ import (
 // filters are direct: each row is looked up once for each. The routes of all other shapes
 // are filed besides, so that a row meets only shapes that share values with it: see access.
 type shelf[T comparable] struct {
-	topic   *topic[T]
-	uses    map[*shape]*use
-	direct  atomic.Pointer[[]*use]
-	spots   table[spot[T]]
-	access  table[access]
-	filed   atomic.Int64 // routes under access whose shape is not direct
-	members map[*bound]*listed[T]
-	loose   bag[*listed[T]] // filters that say nothing of a row by which to find them
+	topic  *topic[T]
+	uses   map[*shape]*use
+	direct atomic.Pointer[[]*use]
+	spots  table[spot[T]]
+	access table[access]
+	filed  atomic.Int64 // routes under access whose shape is not direct
+	// anchored is how many routes are filed under a place and not under a value.
+	anchored atomic.Int64
+	members  map[*bound]*listed[T]
+	loose    bag[*listed[T]] // filters that say nothing of a row by which to find them
 }
 
 // use is a shape on a shelf.
@@ -32,8 +34,8 @@ type use struct {
 }
 
 const (
-	directMin = 256 // routes that make a shape direct
-	directMax = 16  // shapes that are direct, at most
+	directMin = 32 // routes that make a shape direct
+	directMax = 16 // shapes that are direct, at most
 	becoming  = math.MaxUint64
 )
 
@@ -63,7 +65,8 @@ type listed[T comparable] struct {
 	bound       *bound
 	born        uint64
 	several     bool // as in bound
-	told        bool // its route says everything but the ends of its range
+	told        bool // its route says everything but the ends of its range, and not
+	not         string
 }
 
 // newSpot makes a spot whose values lie behind it, in the same line of memory if they are
@@ -230,7 +233,7 @@ func (s *shelf[T]) add(b *bound, v T) bool {
 	if s.members == nil {
 		s.members = map[*bound]*listed[T]{}
 	}
-	m = &listed[T]{bound: b, born: b.born, several: b.several, told: b.told && len(b.rest) == 0}
+	m = &listed[T]{bound: b, born: b.born, several: b.several, told: b.told && len(b.rest) == 0, not: b.not}
 	m.subscribers.one = v
 	s.members[b] = m
 	b.refs++

@@ -104,6 +104,31 @@ func (q *search[E]) next() *E {
 	return nil
 }
 
+// seek returns a thing of exactly this hash, nil when there is none.
+func (t *table[E]) seek(hash uint64, hashOf func(*E) uint64) *E {
+	d := t.dir.Load()
+	if d == nil {
+		return nil
+	}
+	tag := tagOf(hash) * ones
+	for s := d.of(hash).Load(); s != nil; s = s.next.Load() {
+		for group, left := hash%groups, groups; left > 0; group, left = (group+1)%groups, left-1 {
+			word := s.tags[group].Load()
+			same := word ^ tag
+			for hits := (same - ones) &^ same & highs; hits != 0; hits &= hits - 1 {
+				e := s.items[8*group+uint64(bits.TrailingZeros64(hits)/8)].Load()
+				if e != nil && hashOf(e) == hash {
+					return e
+				}
+			}
+			if (word-ones)&^word&highs != 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
 // put adds a thing, whose hash is hashOf it, as are those of the others.
 func (t *table[E]) put(e *E, hashOf func(*E) uint64) {
 	hash := hashOf(e)
@@ -177,8 +202,8 @@ func (t *table[E]) makeRoom(d *directory[E], hash uint64, hashOf func(*E) uint64
 			high.put(e, h)
 		}
 	})
+	d.replace(depth, hash|bit, high) // first: see each
 	d.replace(depth, hash&^bit, low)
-	d.replace(depth, hash|bit, high)
 	return d
 }
 
@@ -220,18 +245,17 @@ func (t *table[E]) drop(e *E, hash uint64) {
 	}
 }
 
-// each calls fn for everything in the table.
+// each calls fn for everything in the table, once even while it grows: who comes to the
+// first place of a segment has what belongs to all its places, and passes them by.
 func (t *table[E]) each(fn func(*E)) {
 	d := t.dir.Load()
 	if d == nil {
 		return
 	}
-	var before *segment[E]
-	for i := range d.segments {
-		if s := d.segments[i].Load(); s != before {
-			s.each(fn)
-			before = s
-		}
+	for i := 0; i < len(d.segments); {
+		s := d.segments[i].Load()
+		s.each(fn)
+		i += 1 << (d.depth - uint(s.depth))
 	}
 }
 

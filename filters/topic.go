@@ -2,6 +2,7 @@ package filters
 
 import (
 	"encoding/binary"
+	"strings"
 	"sync/atomic"
 )
 
@@ -13,6 +14,7 @@ import (
 // looks for filters, and passes by what is newer than its stamp: its slots may be new or
 // have another meaning now.
 type topic[T comparable] struct {
+	name  string
 	stamp *atomic.Uint64
 	data  tree
 	old   tree
@@ -25,8 +27,8 @@ type topic[T comparable] struct {
 	owners table[corner[T]]  // the same by owner
 }
 
-func newTopic[T comparable](stamp *atomic.Uint64) *topic[T] {
-	t := &topic[T]{stamp: stamp, shapes: map[string]*shape{}, bounds: map[string]*bound{}}
+func newTopic[T comparable](name string, stamp *atomic.Uint64) *topic[T] {
+	t := &topic[T]{name: strings.Clone(name), stamp: stamp, shapes: map[string]*shape{}, bounds: map[string]*bound{}}
 	t.data.init()
 	t.old.init()
 	t.wide.topic = t
@@ -44,8 +46,10 @@ type bound struct {
 	oldFields []*field
 	routes    []route
 	several   bool    // more than one way may lead to it in one row
-	told      bool    // the route says everything but the ends of its range, and rest
+	told      bool    // the route says everything but the ends of its range, not and rest
+	not       string  // encoded: scalars that values must not equal, see excludes
 	rest      []int32 // parts of the filter, which must all hold
+	gone      atomic.Bool
 }
 
 // hashID is the hash of a shape among shapes.
@@ -53,7 +57,10 @@ func hashID(s *shape) uint64 { return mix(uint64(s.id), 1<<59) }
 
 // shapeOf returns the shape of a route by its values, nil for one that is gone.
 func (t *topic[T]) shapeOf(values string) *shape {
-	id := binary.LittleEndian.Uint32([]byte(values[:4]))
+	return t.shapeByID(binary.LittleEndian.Uint32([]byte(values[:4])))
+}
+
+func (t *topic[T]) shapeByID(id uint32) *shape {
 	q := t.byID.find(mix(uint64(id), 1<<59))
 	for s := q.next(); s != nil; s = q.next() {
 		if s.id == id {
@@ -65,7 +72,8 @@ func (t *topic[T]) shapeOf(values string) *shape {
 
 // newShape makes a shape, which holds its fields from now on.
 func (t *topic[T]) newShape(list []wanted, present []*field, ranged *field, order kind) *shape {
-	t.lastID++
+	for t.lastID++; t.shapeByID(t.lastID) != nil; t.lastID++ { // after 4 billion shapes
+	}
 	s := &shape{id: t.lastID, key: string(appendShapeKey(nil, list, present, ranged, order)), ranged: -1, order: order}
 	for _, w := range list {
 		s.probes = append(s.probes, w.probe)
@@ -124,14 +132,16 @@ func (t *topic[T]) bind(f *Filter) *bound {
 	}
 	b.several = b.several || len(b.routes) > 1
 	if !b.several && p.root.op != condAll {
-		b.told = b.routes[0].tells(&p.root, b)
+		b.told = b.routes[0].tells(&p.root, b) || b.exclude(&p.root)
 	}
 	if !b.several && p.root.op == condAll {
 		b.told = true
 		for i := range p.root.subs {
-			if !b.routes[0].tells(&p.root.subs[i], b) {
-				b.rest = append(b.rest, int32(i))
+			c := &p.root.subs[i]
+			if b.routes[0].tells(c, b) || b.exclude(c) {
+				continue
 			}
+			b.rest = append(b.rest, int32(i))
 		}
 	}
 	b.born = t.stamp.Add(1)
@@ -145,6 +155,7 @@ func (t *topic[T]) unbind(b *bound) {
 		return
 	}
 	delete(t.bounds, b.filter.text)
+	b.gone.Store(true) // before its slots have another meaning
 	for _, r := range b.routes {
 		r.shape.refs--
 		t.dropShape(r.shape)

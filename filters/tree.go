@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -158,35 +159,38 @@ func (p *pattern) sort() {
 }
 
 // sortPatterns sorts sorted patterns, scalars first as compareElements has them, and
-// then by their text.
+// then by their text. It drops repeated ones.
 func sortPatterns(list []pattern) []pattern {
 	if len(list) < 2 {
 		return list
 	}
-	texts := make(map[*pattern]string)
-	refs := make([]*pattern, len(list))
-	for i := range list {
-		refs[i] = &list[i]
-		if !list[i].kind.scalar() {
-			texts[refs[i]] = string(list[i].appendText(nil))
-		}
+	type written struct {
+		pattern
+
+		text string
 	}
-	compare := func(a, b *pattern) int {
+	compare := func(a, b written) int {
 		if a.kind.scalar() && b.kind.scalar() {
 			return compareElements(a.scalar, b.scalar)
 		}
-		if a.kind != b.kind {
-			return int(a.kind) - int(b.kind)
+		return cmp.Or(cmp.Compare(a.kind, b.kind), strings.Compare(a.text, b.text))
+	}
+	sorted := make([]written, len(list))
+	var buffer []byte
+	for i := range list {
+		sorted[i].pattern = list[i]
+		if !list[i].kind.scalar() {
+			buffer = list[i].appendText(buffer[:0])
+			sorted[i].text = string(buffer)
 		}
-		return strings.Compare(texts[a], texts[b])
 	}
-	slices.SortFunc(refs, compare)
-	refs = slices.CompactFunc(refs, func(a, b *pattern) bool { return compare(a, b) == 0 })
-	sorted := make([]pattern, len(refs))
-	for i, ref := range refs {
-		sorted[i] = *ref
+	slices.SortFunc(sorted, compare)
+	sorted = slices.CompactFunc(sorted, func(a, b written) bool { return compare(a, b) == 0 })
+	list = list[:len(sorted)]
+	for i := range list {
+		list[i] = sorted[i].pattern
 	}
-	return sorted
+	return list
 }
 
 // appendText appends the canonical text of a sorted pattern: operators before keys.
@@ -230,31 +234,40 @@ func appendList(b []byte, list []pattern) []byte {
 func (o *operation) appendOperand(b []byte) []byte {
 	switch o.name {
 	case opIn, opNin:
-		list := node{kind: array, elements: o.list}
+		list := node{kind: array, whole: &whole{elements: o.list}}
 		return list.appendText(b)
 	case opAnd, opOr:
 		return appendList(b, o.parts)
 	case opNot, opBefore, opFrom, opTo:
 		return o.parts[0].appendText(b)
 	case opOp:
-		var names node
-		names.kind = array
-		for op := OpInsert; op <= OpRead; op++ {
-			if o.ops.has(op) {
-				names.elements = append(names.elements, node{kind: text, text: op.String()})
+		b = append(b, '[')
+		for op, some := OpInsert, false; op <= OpRead; op++ {
+			if !o.ops.has(op) {
+				continue
 			}
+			if some {
+				b = append(b, ',')
+			}
+			b, some = appendString(b, op.String()), true
 		}
-		return names.appendText(b)
+		return append(b, ']')
 	case opChanged:
-		paths := node{kind: array}
-		for _, p := range o.paths {
-			paths.elements = append(paths.elements, node{kind: text, text: p.String()})
-		}
 		if o.outside {
-			b = paths.appendText(append(b, `{"outside":`...))
-			return append(b, '}')
+			b = append(b, `{"outside":`...)
 		}
-		return paths.appendText(b)
+		b = append(b, '[')
+		for i, p := range o.paths {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, p.String())
+		}
+		b = append(b, ']')
+		if o.outside {
+			b = append(b, '}')
+		}
+		return b
 	default:
 		return o.value.appendText(b)
 	}

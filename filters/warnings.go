@@ -30,7 +30,14 @@ const maxWarnings = 16
 
 // Warnings returns what is worth telling whoever wrote the filter. What it says is
 // true, but it does not find everything there is to say.
-func (f *Filter) Warnings() []Warning { return slices.Clone(f.warnings) }
+func (f *Filter) Warnings() []Warning {
+	if f == nil || f.text == "" {
+		return nil
+	}
+	var c compiler
+	tree, _ := c.read(f.source, scope{root: true})
+	return tree.warnings()
+}
 
 // warnings returns the remarks about a pattern of a row.
 func (p *pattern) warnings() []Warning {

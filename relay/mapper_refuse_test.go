@@ -77,7 +77,8 @@ func TestAFilterThatTheOperationCannotAnswerIsRefusedByName(t *testing.T) {
 		{"truncate", `,"match_new":{"$op":"truncate"}`, "mapping m0: a truncate has no row to match"},
 		{"update", `,"match_old":{"$changed":["token"]}`, "bad_position at /$changed"},
 		{"update", `,"match_old":{"token":{"$to":"s"}}`, "bad_position at /token/$to"},
-		{"update", `,"match_new":{"token":{"$gtee":"s"},"id":{"$in":[]}}`, "mapping m0: match_new: "},
+		{"update", `,"match_new":{"token":{"$gtee":"s"},"id":{"$in":[]}}`, "mapping m0: match_new: filter cannot be used: unknown_operator at /token/$gtee"},
+		{"update", `,"match_new":{"$op":"canary"}`, "mapping m0: match_new: filter cannot be used: bad_operand at /$op"},
 	} {
 		got := mapAll(0, []string{agentMapping(tc.op, tc.rest)}, relay.Change{
 			Op: relay.OpInsert, Relation: agents, New: row("a", "u1", "-", "public", "-", "s", "-"),
@@ -86,6 +87,7 @@ func TestAFilterThatTheOperationCannotAnswerIsRefusedByName(t *testing.T) {
 		require.Len(t, got.refused, 1, tc.rest)
 		require.Contains(t, got.refused[0], "mapping m0: ")
 		require.Contains(t, got.refused[0], tc.want)
+		require.NotContains(t, got.refused[0], "canary") // it is logged
 	}
 }
 

@@ -122,7 +122,7 @@ func compileRule(src json.RawMessage, compile func([]byte) (*filters.Filter, err
 	}
 	f, err := compile(src)
 	if err != nil {
-		return nil, err
+		return nil, NewFilterError(err)
 	}
 	if f.IsAll() {
 		return nil, nil

@@ -13,7 +13,7 @@ import (
 // ReadBody takes the body as the event's own, and finds in it what filters see. The
 // parts alias it.
 func (e *Event) ReadBody(body []byte) error {
-	if !json.Valid(body) {
+	if !validJSON(body) {
 		return errors.New("body is not JSON")
 	}
 	s := scanner{b: body}
@@ -50,6 +50,16 @@ func (e *Event) ReadBody(body []byte) error {
 		return errors.New("body has no data")
 	}
 	return nil
+}
+
+// validJSON is json.Valid for objects of as many levels as filters read: json.Valid
+// ends at 10,000, and jsonb does not.
+func validJSON(object []byte) bool {
+	if json.Valid(object) {
+		return true
+	}
+	all, err := filters.Compile([]byte(`{}`))
+	return err == nil && all.Match(object) == filters.Yes
 }
 
 // readOp finds the operation in the value of "source". It is zero when there is none.

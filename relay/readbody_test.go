@@ -39,6 +39,22 @@ func TestReadBodyFindsTheTopLevelParts(t *testing.T) {
 	}
 }
 
+func TestReadBodyReadsWhatIsNestedAsDeeplyAsAJsonbMayBe(t *testing.T) {
+	nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
+	for _, levels := range []int{9_990, 10_500, 15_000, filters.MaxDocDepth - 2} {
+		data := `{"a":` + nested(levels) + `,"b":1}`
+		var got relay.Event
+		require.NoError(t, got.ReadBody([]byte(`{"source":{"op":"insert"},"data":`+data+`}`)), "%d levels", levels)
+		require.Equal(t, data, string(got.Data))
+	}
+	for _, body := range []string{
+		`{"data":{"a":` + nested(10_500) + `}`, `{"data":{"a":` + nested(10_500) + `}}}`, `{"data":{"a":` + nested(10_500) + `}} {}`,
+		`{"data":{"a":` + nested(10_500) + `,}}`, `{"data":{"a":` + strings.Repeat("[", 10_500) + `}}`,
+	} {
+		require.Error(t, new(relay.Event).ReadBody([]byte(body)))
+	}
+}
+
 func TestReadBodyForgetsAnEarlierBody(t *testing.T) {
 	e := relay.Event{ID: "evt_1"}
 	require.NoError(t, e.ReadBody([]byte(`{"source":{"op":"update"},"data":{},"previous":{},"unavailable":["a"],"previous_unavailable":["a"]}`)))

@@ -46,11 +46,21 @@ func (g Gap) holds(streamSeq uint64) bool {
 	return g.From < streamSeq && (g.To == 0 || streamSeq < g.To)
 }
 
-// FilterError says why the filter of a subscription cannot be used. It tells the code
-// and the place of the first mistake and does not quote the filter.
+// FilterError says why the filter of a subscription or a mapping cannot be used. It
+// tells the code and the place of the first mistake and does not quote what the filter
+// compares with: this error is logged.
 type FilterError struct {
 	Code    string
 	Pointer string // JSON Pointer into the filter; empty is the whole
+}
+
+// NewFilterError names the first mistake of what filters.Compile returned.
+func NewFilterError(err error) *FilterError {
+	first, ok := errors.AsType[*filters.Error](err)
+	if !ok {
+		return &FilterError{Code: "unknown"}
+	}
+	return &FilterError{Code: string(first.Code), Pointer: first.Pointer}
 }
 
 // Error tells code and place.

@@ -99,12 +99,22 @@ func (d *doctor) print(w io.Writer, asJSON bool) error {
 	paint := painter(w)
 	marks := map[string]string{sevOK: paint(green, "ok     "), sevWarning: paint(yellow, "warning"), sevError: paint(red, "error  ")}
 	for _, f := range d.findings {
-		fmt.Fprintf(w, "%s  %-13s %s\n", marks[f.Severity], f.Area, f.Finding)
+		fmt.Fprintf(w, "%s  %-13s %s\n", marks[f.Severity], f.Area, indented(f.Finding, 23))
 		if f.Remedy != "" {
-			fmt.Fprintf(w, "%24s%s\n", "→ ", strings.ReplaceAll(f.Remedy, "\n", "\n"+strings.Repeat(" ", 24)))
+			fmt.Fprintf(w, "%24s%s\n", "→ ", indented(f.Remedy, 24))
 		}
 	}
 	return nil
+}
+
+// indented puts blanks before all lines but the first. Keys of filters and ids of rows
+// are in these texts, and cannot control the terminal.
+func indented(text string, by int) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = harmless(line)
+	}
+	return strings.Join(lines, "\n"+strings.Repeat(" ", by))
 }
 
 func (d *doctor) database(ctx context.Context, pool *pgxpool.Pool) {
@@ -207,7 +217,11 @@ func (d *doctor) slot(ctx context.Context, pool *pgxpool.Pool, expected bool) {
 func (d *doctor) mappings(catalog *relay.Catalog) {
 	usable, errs := catalog.Compile()
 	for _, err := range errs {
-		d.add(sevError, "mappings", err.Error(), "update or delete the row in event_mappings")
+		remedy := "update or delete the row in event_mappings"
+		if _, filter := errors.AsType[*relay.FilterError](err); filter {
+			remedy = "correct it in event_mappings; relay filters check --all shows every mistake"
+		}
+		d.add(sevError, "mappings", err.Error(), remedy)
 	}
 	d.add(sevOK, "mappings", fmt.Sprintf("%d in use, %d event types registered", len(usable), len(catalog.Events)), "")
 }

@@ -37,14 +37,14 @@ func (c *filtersTestCmd) occurrence(ctx context.Context, a *app, f *filters.Filt
 		if c.Op != "" || c.Before != "" {
 			return nil, usageError{errors.New("--op and --before go with a bare row: an event in the stream has its own")}
 		}
-		return c.look(ctx, a)
+		return c.look(ctx, a, f)
 	}
 	text, err := a.input("event", c.Event)
 	if err != nil {
 		return nil, err
 	}
 	if c.Op == "" && c.Before == "" {
-		o, err := readBody(text)
+		o, err := readBody(text, f)
 		if err != nil {
 			return nil, usageError{fmt.Errorf("read the event: %w", err)}
 		}
@@ -69,6 +69,7 @@ func isEventID(arg string) bool {
 type body struct {
 	ID     string `json:"id"`
 	Type   string `json:"type"`
+	Op     string `json:"op"` // of an event in short, as the documentation writes them
 	Source struct {
 		Table string `json:"table"`
 		Op    string `json:"op"`
@@ -76,25 +77,47 @@ type body struct {
 	Data json.RawMessage `json:"data"`
 }
 
-// isWhole tells an event from a bare row.
-func (b *body) isWhole(text []byte) bool {
-	return json.Unmarshal(text, b) == nil && b.Source.Op != "" && b.Data != nil
+// kind tells an event from a bare row, and whether it is one in short.
+func (b *body) kind(text []byte) (event, short bool) {
+	if json.Unmarshal(text, b) != nil || b.Data == nil {
+		return false, false
+	}
+	_, known := filters.ParseOp(b.Op)
+	short = b.Source.Op == "" && known && isObject(b.Data)
+	return short || b.Source.Op != "", short
 }
 
-// readBody reads a whole event; nil when it is none.
-func readBody(text []byte) (*occurrence, error) {
+// readBody reads an event; nil when it is none.
+func readBody(text []byte, f *filters.Filter) (*occurrence, error) {
 	var b body
-	if !b.isWhole(text) {
+	event, short := b.kind(text)
+	if !event {
 		return nil, nil
 	}
 	if !isObject(b.Data) {
 		return nil, errors.New("its data is no JSON object")
 	}
-	ev, err := relay.FilterEvent(text)
-	if err != nil {
+	e := relay.Event{ID: b.ID, Type: b.Type, Table: b.Source.Table}
+	if err := e.ReadBody(text); err != nil {
 		return nil, err
 	}
-	return &occurrence{ID: b.ID, Type: b.Type, Op: b.Source.Op, Table: b.Source.Table, Notes: []string{}, event: ev}, nil
+	o := &occurrence{Notes: []string{}}
+	if short {
+		op, _ := filters.ParseOp(b.Op)
+		e.Op = relay.Op(op)
+		o.Notes = append(o.Notes, "taken as an event, for its op and data; with --op it is a row")
+	}
+	return o, o.of(&e, f)
+}
+
+// of fills in what an event tells a filter.
+func (o *occurrence) of(e *relay.Event, f *filters.Filter) error {
+	if e.Hides(f) {
+		return errors.New("the event was too large for the stream, and so were the names of its columns: the filter cannot be decided")
+	}
+	o.ID, o.Type, o.Table, o.event = e.ID, e.Type, e.Table, e.ForFilters()
+	o.Op = o.event.Op.String()
+	return nil
 }
 
 // row reads a row that is not wrapped into an event.
@@ -152,7 +175,7 @@ func columns(row []byte, f *filters.Filter) []string {
 }
 
 // look finds the event in the stream.
-func (c *filtersTestCmd) look(ctx context.Context, a *app) (*occurrence, error) {
+func (c *filtersTestCmd) look(ctx context.Context, a *app, f *filters.Filter) (*occurrence, error) {
 	cfg, err := config.Load(a.configPath, a.environ)
 	if err != nil {
 		return nil, err
@@ -176,14 +199,13 @@ func (c *filtersTestCmd) look(ctx context.Context, a *app) (*occurrence, error) 
 	if err != nil {
 		return nil, err
 	}
-	o, err := readBody(ev.Body)
-	if err == nil && o == nil {
-		err = errors.New("its body is no event")
+	o := &occurrence{Notes: []string{}, Seq: seq, stream: &ev}
+	if err = ev.ReadBody(ev.Body); err == nil {
+		err = o.of(&ev, f)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("message %d of the stream: %w", seq, err)
 	}
-	o.Seq, o.stream = seq, &ev
 	return o, nil
 }
 

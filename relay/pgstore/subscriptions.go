@@ -182,22 +182,12 @@ func (r *rowReader) compile(text string) compiled {
 	f, err := filters.Compile([]byte(text))
 	c := compiled{filter: f}
 	if err != nil {
-		c = compiled{err: describeFilter(err)}
+		c = compiled{err: relay.NewFilterError(err)}
 	}
 	if len(r.filters) < sharedFilters {
 		r.filters[text] = c
 	}
 	return c
-}
-
-// describeFilter names a filter's first mistake by code and place. The full text
-// would quote the filter, and this one is logged.
-func describeFilter(err error) error {
-	first, ok := errors.AsType[*filters.Error](err)
-	if !ok {
-		return &relay.FilterError{Code: "unknown"}
-	}
-	return &relay.FilterError{Code: string(first.Code), Pointer: first.Pointer}
 }
 
 // open returns a stored signing secret. A plain one is remembered for

@@ -3,6 +3,7 @@ package webhook
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -353,3 +354,41 @@ func crowd(t testing.TB, n int) (*directory, *relay.Event) {
 	e.Type, e.Owner = "t", relay.Owner{UserID: "0"}
 	return d, &e
 }
+
+func TestManyUndecidedSubscriptionsAreLoggedOnceEach(t *testing.T) {
+	const n = 12_000
+	lines := 0
+	e := &Engine{
+		log: slog.New(slog.NewTextHandler(lineCounter{&lines}, nil)), observer: &Observer{}, dir: newDirectory(),
+		undecided: map[string]*relay.Subscription{},
+	}
+	rows := make([]*relay.Subscription, n)
+	for i := range rows {
+		rows[i] = &relay.Subscription{ID: fmt.Sprint(i), EventType: "t", Active: true}
+	}
+	put(e.dir, rows...)
+	for range 3 {
+		e.reportUndecided(&relay.Event{ID: "evt_1"}, rows)
+	}
+	require.Equal(t, n, lines)
+
+	// What is no row any more is forgotten.
+	for i := range rows {
+		again := *rows[i]
+		again.ID = "again " + again.ID
+		e.dir.apply([]change{{ID: rows[i].ID}, {ID: again.ID, Row: &again}})
+		rows[i] = &again
+	}
+	for range 3 {
+		e.reportUndecided(&relay.Event{ID: "evt_2"}, rows)
+	}
+	require.Equal(t, 2*n, lines)
+	require.LessOrEqual(t, len(e.undecided), 2*n)
+	e.reportUndecided(&relay.Event{ID: "evt_3"}, rows[:1])
+	require.Len(t, e.undecided, n)
+}
+
+// lineCounter counts what a log handler writes.
+type lineCounter struct{ n *int }
+
+func (c lineCounter) Write(line []byte) (int, error) { *c.n++; return len(line), nil }

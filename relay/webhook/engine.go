@@ -64,7 +64,8 @@ type Engine struct {
 	attempts  context.Context // of the attempts; ends when the drain's time is over
 	cut       context.CancelFunc
 	matches   matches                        // of the event at hand; used by intake only
-	undecided map[string]*relay.Subscription // used by intake only
+	undecided map[string]*relay.Subscription // those that were logged; used by intake only
+	forgetAt  int                            // size of undecided at which deleted rows are forgotten
 	sweeping  sync.Mutex
 
 	ready   atomic.Bool

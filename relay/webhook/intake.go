@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
 
 	"github.com/dot-do/relay/relay"
@@ -191,12 +192,17 @@ func (e *Engine) matchEach(m *relay.StreamMessage) {
 	}
 }
 
+// minUndecided is how many logged rows are remembered before those that are none any
+// more are forgotten.
+const minUndecided = 10_000
+
 // reportUndecided counts filters that an event could not decide, and logs each once
 // for every version of its subscription.
 func (e *Engine) reportUndecided(ev *relay.Event, unknown []*relay.Subscription) {
 	e.observer.undecided(len(unknown))
-	if len(e.undecided) > 10_000 {
-		clear(e.undecided) // bounded; some are logged again
+	if len(e.undecided) >= max(e.forgetAt, minUndecided) {
+		maps.DeleteFunc(e.undecided, func(id string, s *relay.Subscription) bool { return e.dir.get(id) != s })
+		e.forgetAt = 2 * len(e.undecided)
 	}
 	for _, s := range unknown {
 		if e.undecided[s.ID] != s {
