@@ -60,7 +60,7 @@ func TestEventsAreRowsOfTheirSize(t *testing.T) {
 			require.GreaterOrEqual(t, len(events), 256)
 			for _, e := range events {
 				require.True(t, gjson.ValidBytes(e.data), string(e.data))
-				require.Equal(t, size, len(e.data))
+				require.Len(t, e.data, size)
 			}
 		}
 	}
@@ -68,8 +68,9 @@ func TestEventsAreRowsOfTheirSize(t *testing.T) {
 
 func TestWorkloadsAreTheSameInEveryRun(t *testing.T) {
 	for _, w := range workloads() {
-		require.Equal(t, w.subscriptions(1000, false), w.subscriptions(1000, false))
-		require.Equal(t, w.events(1000, smallEvent, 0), w.events(1000, smallEvent, 0))
+		filters, events := w.subscriptions(1000, false), w.events(1000, smallEvent, 0)
+		require.Equal(t, filters, w.subscriptions(1000, false))
+		require.Equal(t, events, w.events(1000, smallEvent, 0))
 	}
 }
 

@@ -139,6 +139,10 @@ func (r *report) markdown(w io.Writer) error {
 		for _, t := range r.timed {
 			line("| %s | %s | %s | %s |", t.workload, t.name, digits(t.value.median()), spread(t.value))
 		}
+		line("")
+		for _, w := range workloads() {
+			line("- %s: %s", w.name, w.about)
+		}
 		line("\nMatches per event, mean (most): %s.\n", strings.Join(r.matched, ", "))
 	}
 	if len(r.figures) > 0 {
