@@ -17,7 +17,9 @@ type Key struct {
 // Index finds, among very many filters, those that match an event. A filter is kept with a
 // value of the caller's that stands for its subscriber; many may share one filter. All
 // methods may be called from any goroutine. Match never waits: it answers for the filters
-// as they are or as they were a moment ago, and each answer is that of Filter.MatchEvent.
+// as they are or as they were a moment ago, and each answer is that of Filter.MatchEvent;
+// only where MatchEvent would reach its work limit may it be No, by a value that the row
+// lacks, or Unknown, when others need as much work.
 type Index[T comparable] struct {
 	changes sync.Mutex
 	topics  table[topic[T]]
