@@ -10,18 +10,18 @@ import (
 // have as many, else under one, else under a place that must have a value. Of several
 // values those count that have the fewest routes so far. A row looks under each of its
 // values, and for pairs of values only where partners says that there may be one.
-type access struct {
+type access[T comparable] struct {
 	hash     uint64
-	count    int                   // routes filed here, or here and at a partner
-	uses     atomic.Pointer[filed] // the first
+	count    int                      // routes filed here, or here and at a partner
+	uses     atomic.Pointer[filed[T]] // the first
 	partners atomic.Pointer[partners]
 }
 
 // filed is the routes of one shape at an access. A bit of mask is for hashes of routes.
-type filed struct {
-	use   *use
+type filed[T comparable] struct {
+	use   *use[T]
 	mask  atomic.Uint64
-	next  atomic.Pointer[filed]
+	next  atomic.Pointer[filed[T]]
 	count int
 }
 
@@ -47,7 +47,7 @@ const (
 
 func (f filing) filed() bool { return f[0] != filedNowhere }
 
-func hashAccess(a *access) uint64 { return a.hash }
+func hashAccess[T comparable](a *access[T]) uint64 { return a.hash }
 
 // pairHash is the hash of two leaves, the first of which has the second as its partner.
 func pairHash(first, second uint64) uint64 { return mix(first, 1<<58) + second }
@@ -111,7 +111,7 @@ func (p *partners) without(leaf uint64) *partners {
 	return next
 }
 
-func (s *shelf[T]) accessOf(hash uint64) *access { return s.access.seek(hash, hashAccess) }
+func (s *shelf[T]) accessOf(hash uint64) *access[T] { return s.access.seek(hash, hashAccess[T]) }
 
 // leaves calls fn with the hash of each probe of a route that it may be filed by.
 func (s *shape) leaves(values string, fn func(probe int, leaf uint64)) {
@@ -132,11 +132,7 @@ type fewest struct {
 	count [2]int
 }
 
-func (f *fewest) consider(at byte, leaf uint64, a *access) {
-	count := 0
-	if a != nil {
-		count = a.count
-	}
+func (f *fewest) consider(at byte, leaf uint64, count int) {
 	switch {
 	case count < f.count[0]:
 		f.at, f.leaf, f.count = filing{at, f.at[0]}, [2]uint64{leaf, f.leaf[0]}, [2]int{count, f.count[0]}
@@ -146,16 +142,16 @@ func (f *fewest) consider(at byte, leaf uint64, a *access) {
 }
 
 // file puts a route where it is found by its values, and returns where.
-func (s *shelf[T]) file(u *use, values string, hash uint64) filing {
+func (s *shelf[T]) file(u *use[T], values string, hash uint64) filing {
 	f := fewest{at: filing{filedNowhere, filedNowhere}, count: [2]int{math.MaxInt, math.MaxInt}}
 	if u.since.Load() != 0 {
 		return f.at
 	}
-	u.shape.leaves(values, func(probe int, leaf uint64) { f.consider(byte(probe), leaf, s.accessOf(leaf)) })
+	u.shape.leaves(values, func(probe int, leaf uint64) { f.consider(byte(probe), leaf, s.routesAt(leaf)) })
 	if !f.at.filed() { // no value to be found by, only places that have one
 		for i, slot := range u.shape.anchors[:min(len(u.shape.anchors), filedMost)] {
 			leaf := presence(slot)
-			f.consider(byte(filedPresent+i), leaf, s.accessOf(leaf))
+			f.consider(byte(filedPresent+i), leaf, s.routesAt(leaf))
 		}
 		if f.at[1] = filedNowhere; f.at.filed() {
 			s.anchored.Add(1)
@@ -178,17 +174,25 @@ func (s *shelf[T]) file(u *use, values string, hash uint64) filing {
 	return f.at
 }
 
+// routesAt returns how many routes are filed at an access, there or at a partner.
+func (s *shelf[T]) routesAt(leaf uint64) int {
+	if a := s.accessOf(leaf); a != nil {
+		return a.count
+	}
+	return 0
+}
+
 // accessFor returns the access of a hash, made when there is none.
-func (s *shelf[T]) accessFor(hash uint64) *access {
+func (s *shelf[T]) accessFor(hash uint64) *access[T] {
 	a := s.accessOf(hash)
 	if a == nil {
-		a = &access{hash: hash}
-		s.access.put(a, hashAccess)
+		a = &access[T]{hash: hash}
+		s.access.put(a, hashAccess[T])
 	}
 	return a
 }
 
-func (a *access) put(u *use, hash uint64) {
+func (a *access[T]) put(u *use[T], hash uint64) {
 	a.count++
 	bit := uint64(1) << (hash >> 58)
 	for f := a.uses.Load(); f != nil; f = f.next.Load() {
@@ -198,14 +202,14 @@ func (a *access) put(u *use, hash uint64) {
 			return
 		}
 	}
-	f := &filed{use: u, count: 1}
+	f := &filed[T]{use: u, count: 1}
 	f.mask.Store(bit)
 	f.next.Store(a.uses.Load())
 	a.uses.Store(f)
 }
 
 // unfile takes a route from where it is filed.
-func (s *shelf[T]) unfile(u *use, where filing, values string) {
+func (s *shelf[T]) unfile(u *use[T], where filing, values string) {
 	u.filed--
 	if u.since.Load() == 0 {
 		s.filed.Add(-1)
@@ -237,7 +241,7 @@ func (s *shelf[T]) unfile(u *use, where filing, values string) {
 }
 
 // leave takes a route of a shape from an access.
-func (s *shelf[T]) leave(hash uint64, u *use) {
+func (s *shelf[T]) leave(hash uint64, u *use[T]) {
 	a := s.accessOf(hash)
 	if a.count--; a.count == 0 {
 		s.access.drop(a, hash)

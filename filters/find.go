@@ -16,9 +16,11 @@ type Matches[T comparable] struct {
 	spare    int    // work of all filters that need more
 	dear     []dear[T]
 	oldRead  bool
-	direct   []*use
+	direct   []*use[T]
 	found    []*listed[T] // scratch, as is edge
 	edge     []*listed[T]
+	shapes   []*use[T] // scratch, as is spots
+	spots    []*spot[T]
 	seen     []*listed[T] // filters with several ways to them that were asked
 	seenMany map[*listed[T]]bool
 	withheld map[int32]bool // slots of which nothing is known
@@ -91,6 +93,7 @@ func (m *Matches[T]) release() {
 	m.topic, m.direct = nil, nil
 	clear(m.seenMany)
 	m.found, m.edge, m.seen, m.dear = emptied(m.found), emptied(m.edge), emptied(m.seen), emptied(m.dear)
+	m.shapes, m.spots = emptied(m.shapes), emptied(m.spots)
 }
 
 // emptied returns the list without anything in it, so that nothing that is gone is kept.
@@ -316,30 +319,51 @@ func (m *Matches[T]) plain(sh *shape, values string) Verdict {
 }
 
 // askWithheld asks every filter that looks at a value which is not known: by such a value
-// it cannot be found. That takes the longer the more filters there are, and is rare.
+// it cannot be found. Where a shape that has many filters looks at it, that takes the
+// longer the more filters there are.
 func (m *Matches[T]) askWithheld(s *shelf[T]) {
-	s.spots.each(func(e *spot[T]) {
-		values := e.route()
-		sh := m.topic.shapeOf(values)
-		if sh == nil || sh.born > m.stamp || !m.touches(sh) {
+	m.shapes = s.shapes.all(emptied(m.shapes))
+	for _, u := range m.shapes {
+		if u.shape.born > m.stamp || !m.touches(u.shape) {
+			continue
+		}
+		if u.since.Load() != 0 { // only some of its routes were filed
+			s.spots.each(m.askSpot)
 			return
 		}
-		c := e.more.Load()
-		if c == nil {
-			if m.plain(sh, values) == Unknown {
-				m.Unknown = append(m.Unknown, e.one)
+	}
+	for _, u := range m.shapes {
+		if u.shape.born <= m.stamp && m.touches(u.shape) {
+			m.spots = u.spots.all(emptied(m.spots))
+			for _, e := range m.spots {
+				m.askSpot(e)
 			}
-			return
 		}
-		if c.subscribers.some() && m.plain(sh, values) == Unknown {
-			m.Unknown = c.subscribers.all(m.Unknown)
+	}
+}
+
+// askSpot asks the filters of a spot, if they look at a value that is not known.
+func (m *Matches[T]) askSpot(e *spot[T]) {
+	values := e.route()
+	sh := m.topic.shapeOf(values)
+	if sh == nil || sh.born > m.stamp || !m.touches(sh) {
+		return
+	}
+	c := e.more.Load()
+	if c == nil {
+		if m.plain(sh, values) == Unknown {
+			m.Unknown = append(m.Unknown, e.one)
 		}
-		if o := c.others.Load(); o != nil {
-			m.found = o.members.all(emptied(m.found))
-			m.found = o.ranges.Load().all(m.found)
-			m.askFound(m.found, false)
-		}
-	})
+		return
+	}
+	if c.subscribers.some() && m.plain(sh, values) == Unknown {
+		m.Unknown = c.subscribers.all(m.Unknown)
+	}
+	if o := c.others.Load(); o != nil {
+		m.found = o.members.all(emptied(m.found))
+		m.found = o.ranges.Load().all(m.found)
+		m.askFound(m.found, false)
+	}
 }
 
 func (m *Matches[T]) touches(sh *shape) bool {

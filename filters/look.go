@@ -52,7 +52,7 @@ func (m *Matches[T]) lookByValue(s *shelf[T]) {
 }
 
 // lookWithPartners finds the routes that are filed under a value and a second one.
-func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access, slot int32, value *found, leaf uint64) {
+func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access[T], slot int32, value *found, leaf uint64) {
 	p := a.partners.Load()
 	if p == nil {
 		return
@@ -117,7 +117,7 @@ func (h *here) has(sh *shape, where filing) bool {
 }
 
 // lookUnder looks up the row for the shapes that are filed at an access.
-func (m *Matches[T]) lookUnder(s *shelf[T], a *access, by *here) {
+func (m *Matches[T]) lookUnder(s *shelf[T], a *access[T], by *here) {
 	for f := a.uses.Load(); f != nil; f = f.next.Load() {
 		if since := f.use.since.Load(); since != 0 && (since <= m.stamp || slices.Contains(m.direct, f.use)) {
 			continue

@@ -14,10 +14,11 @@ import (
 // are filed besides, so that a row meets only shapes that share values with it: see access.
 type shelf[T comparable] struct {
 	topic  *topic[T]
-	uses   map[*shape]*use
-	direct atomic.Pointer[[]*use]
+	uses   map[*shape]*use[T]
+	shapes bag[*use[T]] // the same for who reads
+	direct atomic.Pointer[[]*use[T]]
 	spots  table[spot[T]]
-	access table[access]
+	access table[access[T]]
 	filed  atomic.Int64 // routes under access whose shape is not direct
 	// anchored is how many routes are filed under a place and not under a value.
 	anchored atomic.Int64
@@ -26,11 +27,12 @@ type shelf[T comparable] struct {
 }
 
 // use is a shape on a shelf.
-type use struct {
+type use[T comparable] struct {
 	shape *shape
 	count int           // routes
 	filed int           // those of them that are filed
 	since atomic.Uint64 // stamp from which it is direct; 0 for never, becoming while it is made so
+	spots bag[*spot[T]] // of the routes that are filed
 }
 
 const (
@@ -144,10 +146,11 @@ func (s *shelf[T]) putSpot(r *route, hash uint64, one T, c *contents[T]) {
 	u := s.uses[r.shape]
 	if u == nil {
 		if s.uses == nil {
-			s.uses = map[*shape]*use{}
+			s.uses = map[*shape]*use[T]{}
 		}
-		u = &use{shape: r.shape}
+		u = &use[T]{shape: r.shape}
 		s.uses[r.shape] = u
+		s.shapes.put(u)
 		r.shape.refs++
 	}
 	u.count++
@@ -157,22 +160,26 @@ func (s *shelf[T]) putSpot(r *route, hash uint64, one T, c *contents[T]) {
 		e.more.Store(c)
 	}
 	s.spots.put(e, s.hashOf)
-	if where.filed() && u.count >= directMin {
+	if !where.filed() {
+		return
+	}
+	u.spots.put(e)
+	if u.count >= directMin {
 		s.makeDirect(u)
 	}
 }
 
 // makeDirect lets each row be looked up for the shape, if there is room for one more.
 // What was filed before stays so; who meets it passes by.
-func (s *shelf[T]) makeDirect(u *use) {
-	var list []*use
+func (s *shelf[T]) makeDirect(u *use[T]) {
+	var list []*use[T]
 	if old := s.direct.Load(); old != nil {
 		list = *old
 	}
 	if len(list) >= directMax || u.since.Load() != 0 {
 		return
 	}
-	next := append(append(make([]*use, 0, len(list)+1), list...), u)
+	next := append(append(make([]*use[T], 0, len(list)+1), list...), u)
 	u.since.Store(becoming)
 	s.direct.Store(&next)
 	u.since.Store(s.topic.stamp.Add(1))
@@ -184,14 +191,16 @@ func (s *shelf[T]) dropSpot(e *spot[T], r *route, hash uint64) {
 	s.spots.drop(e, hash)
 	u := s.uses[r.shape]
 	if where := e.where(); where.filed() {
+		u.spots.drop(e)
 		s.unfile(u, where, r.values)
 	}
 	if u.count--; u.count > 0 {
 		return
 	}
 	delete(s.uses, r.shape)
+	s.shapes.drop(u)
 	if u.since.Load() != 0 {
-		next := make([]*use, 0, directMax)
+		next := make([]*use[T], 0, directMax)
 		for _, other := range *s.direct.Load() {
 			if other != u {
 				next = append(next, other)
