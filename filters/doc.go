@@ -77,6 +77,13 @@
 // has at most [MaxList] entries and a path [MaxSegments] keys. With every $or multiplied
 // out it may match in at most [MaxAlternatives] ways, where $in and $not count once.
 //
+// # Many filters
+//
+// An [Index] keeps filters by event type and owner and finds those that match an event
+// without asking the others. It may be changed at any time while any number of goroutines
+// match; they never wait, and the answer for a filter that was there all the time is that
+// of MatchEvent.
+//
 // # Documents that jsonb would refuse
 //
 // A document that is not JSON text in UTF-8, or is nested more than [MaxDocDepth]
@@ -91,5 +98,7 @@
 // and objects inside arrays are the expensive case: every one of the filter's may have to
 // be compared with every element of the document's, as in Postgres. The bytes visited are
 // therefore counted, and a match that has visited ten times the rows and another 256 KiB
-// stops and answers Unknown: not No, so that a negation cannot turn it into Yes.
+// stops and answers Unknown: not No, so that a negation cannot turn it into Yes. In an
+// [Index] the filters that need much work besides share what one event may cost, so that
+// they hold up each other and nobody else: those that it does not reach are Unknown.
 package filters

@@ -196,7 +196,10 @@ func (m *match) members(raw string) []told {
 		var key, v string
 		key, i = m.key(raw, i)
 		v, i, more = m.next(raw, i)
-		name, _ := decodeString(key)
+		name, storable := decodeString(key)
+		if !storable {
+			name = key // as it is written, so that it is not taken for another one
+		}
 		list = append(list, told{name, v})
 	}
 	slices.SortStableFunc(list, func(x, y told) int { return strings.Compare(x.key, y.key) })

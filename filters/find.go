@@ -12,6 +12,9 @@ type Matches[T comparable] struct {
 	topic    *topic[T]
 	stamp    uint64 // what is newer is passed by
 	limit    int    // work of one filter
+	quick    int    // work of one filter before all others were asked
+	spare    int    // work of all filters that need more
+	dear     []dear[T]
 	oldRead  bool
 	direct   []*use
 	found    []*listed[T] // scratch, as is edge
@@ -40,6 +43,7 @@ func (x *Index[T]) Match(m *Matches[T], eventType, owner string, e *Event) {
 	} else if c := t.corner(owner); c != nil {
 		m.lookIn(c)
 	}
+	m.askDear()
 	m.release()
 }
 
@@ -63,7 +67,9 @@ func (m *Matches[T]) read(t *topic[T], e *Event) bool {
 		a.data.reading, a.old.reading = new(reading), new(reading)
 	}
 	m.topic, m.oldRead = t, false
-	m.limit = workFloor + workFactor*(len(e.Data.json)+len(e.Before.json))
+	size := len(e.Data.json) + len(e.Before.json)
+	m.limit = workFloor + workFactor*size
+	m.quick, m.spare = quickFloor+quickFactor*size, spareFloor+spareFactor*size
 	a.event, a.depth = *e, 0
 	a.event.settle()
 	e = &a.event
@@ -84,7 +90,7 @@ func (m *Matches[T]) release() {
 	m.match.end()
 	m.topic, m.direct = nil, nil
 	clear(m.seenMany)
-	m.found, m.edge, m.seen = emptied(m.found), emptied(m.edge), emptied(m.seen)
+	m.found, m.edge, m.seen, m.dear = emptied(m.found), emptied(m.edge), emptied(m.seen), emptied(m.dear)
 }
 
 // emptied returns the list without anything in it, so that nothing that is gone is kept.
@@ -133,7 +139,11 @@ func (m *Matches[T]) askFound(list []*listed[T], told bool) {
 		verdict := Yes
 		switch {
 		case !told || !l.told:
-			verdict = m.ask(l.bound, told)
+			var late bool
+			if verdict, late = m.askQuickly(l.bound, told); late {
+				m.dear = append(m.dear, dear[T]{bound: l.bound, listed: l})
+				continue
+			}
 		case l.not != "" && m.match.data.reading.excludes(l.not):
 			verdict = No
 		}
@@ -172,10 +182,68 @@ func (m *Matches[T]) first(l *listed[T]) bool {
 	return true
 }
 
-// ask decides a filter. With told its route has said everything but rest.
-func (m *Matches[T]) ask(b *bound, told bool) Verdict {
+// What one event may cost beyond looking for its filters: each filter has quick work, and
+// those that need more, or did the last time, share what is spare, so that they hold up
+// each other and nobody else. Counted as workFloor and workFactor are.
+const (
+	quickFloor  = 64 << 10
+	quickFactor = 4
+	spareFloor  = 4 << 20
+	spareFactor = 32
+)
+
+// dear is a filter that needs more than quick work, of one subscriber if it is not listed.
+type dear[T comparable] struct {
+	bound  *bound
+	listed *listed[T]
+	v      T
+}
+
+// askQuickly decides a filter with quick work. It is late when that is not enough, or was
+// not the last time: the filter waits for the others.
+func (m *Matches[T]) askQuickly(b *bound, told bool) (v Verdict, late bool) {
+	if b.dear.Load() {
+		return Unknown, true
+	}
+	v = m.ask(b, told, m.quick)
+	if m.match.left < 0 {
+		b.dear.Store(true)
+		return Unknown, true
+	}
+	return v, false
+}
+
+// askDear asks the filters that need much work, until no more may be done: the others are
+// Unknown. Each time another one comes first.
+func (m *Matches[T]) askDear() {
+	for i := range m.dear {
+		d := m.dear[(i+int(m.match.data.reading.round))%len(m.dear)]
+		verdict := Unknown
+		if budget := min(m.limit, m.spare); budget > 0 {
+			verdict = m.ask(d.bound, false, budget)
+			used := budget - m.match.left
+			m.spare -= used
+			d.bound.dear.Store(used > m.quick)
+		}
+		switch {
+		case verdict == No:
+		case d.listed == nil && verdict == Yes:
+			m.Yes = append(m.Yes, d.v)
+		case d.listed == nil:
+			m.Unknown = append(m.Unknown, d.v)
+		case verdict == Yes:
+			m.Yes = d.listed.subscribers.all(m.Yes)
+		default:
+			m.Unknown = d.listed.subscribers.all(m.Unknown)
+		}
+	}
+}
+
+// ask decides a filter with so much work. With told its route has said everything but rest.
+func (m *Matches[T]) ask(b *bound, told bool, work int) Verdict {
 	a, p := &m.match, &b.filter.program
 	e := &a.event
+	a.left = work
 	if (len(p.old) > 0 || p.beside) && !m.oldRead {
 		m.oldRead = true
 		a.old = row{reading: a.old.reading}
@@ -185,7 +253,6 @@ func (m *Matches[T]) ask(b *bound, told bool) Verdict {
 	if len(p.old) > 0 && b.gone.Load() {
 		return No // the row before was read after it was found: maybe by another filter's fields
 	}
-	a.left = m.limit
 	a.data = row{reading: a.data.reading, slots: b.data, rest: p.dataRest, paths: p.data, unsent: e.Data.unavailable}
 	a.old.slots, a.old.rest, a.old.paths = b.old, p.oldRest, p.old
 	v := Yes
@@ -212,7 +279,11 @@ func (m *Matches[T]) askHeld(h *held[T]) {
 	case h.bound == nil && h.route.shape.born <= m.stamp:
 		verdict = m.plain(h.route.shape, h.route.values)
 	case h.bound != nil && h.bound.born <= m.stamp:
-		verdict = m.ask(h.bound, false)
+		var late bool
+		if verdict, late = m.askQuickly(h.bound, false); late {
+			m.dear = append(m.dear, dear[T]{bound: h.bound, v: h.v})
+			return
+		}
 	}
 	switch verdict {
 	case Yes:

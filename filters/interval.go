@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
@@ -9,11 +10,12 @@ import (
 )
 
 // interval is a node of a tree that finds the filters whose range holds a value: a treap
-// by low end, each node knowing the highest end below it. Nodes never change; a change
+// by low end and, as many filters have the same, by the filter; each node knowing the highest end below it. Nodes never change; a change
 // makes a new path from the root.
 type interval[E any] struct {
 	low, high   uint64 // both ends belong to it
 	highest     uint64 // of the node and those below
+	tie         uint64 // of the filter, to order those with one low end
 	priority    uint64
 	of          *E
 	left, right *interval[E]
@@ -32,7 +34,7 @@ func (n *interval[E]) with(left, right *interval[E]) *interval[E] {
 }
 
 func (n *interval[E]) put(low, high uint64, of *E) *interval[E] {
-	return n.insert(&interval[E]{low: low, high: high, highest: high, priority: rand.Uint64(), of: of}) //nolint:gosec // balance, not secrecy
+	return n.insert(&interval[E]{low: low, high: high, highest: high, tie: hashValue(of), priority: rand.Uint64(), of: of}) //nolint:gosec // balance, not secrecy
 }
 
 func (n *interval[E]) insert(made *interval[E]) *interval[E] {
@@ -40,43 +42,48 @@ func (n *interval[E]) insert(made *interval[E]) *interval[E] {
 	case n == nil:
 		return made
 	case made.priority > n.priority:
-		return made.with(n.split(made.low))
-	case made.low < n.low:
+		return made.with(n.split(made.low, made.tie))
+	case made.low < n.low || made.low == n.low && made.tie < n.tie:
 		return n.with(n.left.insert(made), n.right)
 	default:
 		return n.with(n.left, n.right.insert(made))
 	}
 }
 
-// split returns what begins below low, and the rest.
-func (n *interval[E]) split(low uint64) (below, rest *interval[E]) {
+// split returns what is in front of a low end and a tie, and the rest.
+func (n *interval[E]) split(low, tie uint64) (below, rest *interval[E]) {
 	switch {
 	case n == nil:
 		return nil, nil
-	case n.low < low:
-		below, rest = n.right.split(low)
+	case n.low < low || n.low == low && n.tie < tie:
+		below, rest = n.right.split(low, tie)
 		return n.with(n.left, below), rest
 	default:
-		below, rest = n.left.split(low)
+		below, rest = n.left.split(low, tie)
 		return below, n.with(rest, n.right)
 	}
 }
 
 // drop takes away the interval of a filter that begins at low.
 func (n *interval[E]) drop(low uint64, of *E) (*interval[E], bool) {
+	return n.remove(low, hashValue(of), of)
+}
+
+func (n *interval[E]) remove(low, tie uint64, of *E) (*interval[E], bool) {
 	if n == nil {
 		return nil, false
 	}
 	if n.of == of && n.low == low { // a filter may have several
 		return merge(n.left, n.right), true
 	}
-	if low <= n.low { // equal low ends may be on both sides
-		if left, ok := n.left.drop(low, of); ok {
+	order := cmp.Or(cmp.Compare(low, n.low), cmp.Compare(tie, n.tie))
+	if order <= 0 { // equal ones may be on both sides
+		if left, ok := n.left.remove(low, tie, of); ok {
 			return n.with(left, n.right), true
 		}
 	}
-	if low >= n.low {
-		if right, ok := n.right.drop(low, of); ok {
+	if order >= 0 {
+		if right, ok := n.right.remove(low, tie, of); ok {
 			return n.with(n.left, right), true
 		}
 	}

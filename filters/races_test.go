@@ -272,3 +272,40 @@ func TestTheMemoryOfAMatchKeepsNobodyWhoIsGone(t *testing.T) {
 	runtime.KeepAlive(&m)
 	runtime.KeepAlive(x)
 }
+
+func TestRangesThatBeginAtOnePlaceAreNotALongList(t *testing.T) {
+	const n = 20_000
+	var root *interval[int]
+	var of []*int
+	for i := range n {
+		of = append(of, new(int))
+		root = root.put(uint64(i%2), uint64(i), of[i])
+	}
+	var depth func(n *interval[int]) int
+	depth = func(n *interval[int]) int {
+		if n == nil {
+			return 0
+		}
+		return 1 + max(depth(n.left), depth(n.right))
+	}
+	require.Less(t, depth(root), 100)
+	require.Len(t, root.all(nil), n)
+	for i := range n {
+		var found bool
+		root, found = root.drop(uint64(i%2), of[i])
+		require.True(t, found)
+	}
+	require.Nil(t, root)
+}
+
+func TestKeysThatJSONBCannotHoldAreNotTakenForEachOther(t *testing.T) {
+	f := compiled(t, `{"$changed":{"outside":["x"]}}`)
+	for before, after := range map[string]string{
+		`{"v":{"\ud800":5,"\ud801":2}}`: `{"v":{"\ud800":1,"\ud801":2}}`,
+		`{"v":{"\ud800":1}}`:            `{"v":{"\ud801":1}}`,
+		`{"\ufffd":1,"\ud800":2}`:       `{"\ufffd":3,"\ud800":2}`,
+	} {
+		e := Event{Op: OpUpdate, Data: NewDoc([]byte(after), nil), Before: NewDoc([]byte(before), nil)}
+		require.Equal(t, Yes, f.MatchEvent(&e), after)
+	}
+}

@@ -1,9 +1,6 @@
 package filters
 
-import (
-	"math/bits"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // MaxDocDepth is how many levels of arrays and objects a document may nest. Postgres'
 // own parser runs out of stack before this with its default settings.
@@ -20,9 +17,8 @@ type syntaxError struct {
 const tooDeep = "nested too deep"
 
 // checkSyntax reports whether s is exactly one JSON value (RFC 8259) in valid UTF-8,
-// nested at most maxDepth deep. gjson walks malformed text without complaint and its
-// Valid recurses once per level, which a few megabytes of "[" turn into a stack
-// overflow that no recover can catch; this check does neither.
+// nested at most maxDepth deep, and where it is not. It is for filters: documents are
+// checked while they are scanned.
 func checkSyntax(s string, maxDepth int) syntaxError {
 	if !utf8.ValidString(s) {
 		return syntaxError{problem: "not valid UTF-8"}
@@ -38,25 +34,17 @@ func checkSyntax(s string, maxDepth int) syntaxError {
 type syntaxChecker struct {
 	s        string
 	i        int // the next byte
-	depth    int
+	kinds    nesting
 	maxDepth int
 	problem  string
-
-	// One bit per open container: is it an object? Two parts, because a slice of the
-	// first would force it onto the heap.
-	shallow [shallowLevels / 64]uint64
-	deep    []uint64
 }
-
-// shallowLevels is how deep a text may nest without costing an allocation.
-const shallowLevels = 512
 
 // run checks the whole text. Each turn of the loop reads one value and what follows it.
 func (c *syntaxChecker) run() {
 	for c.value() {
 		for {
 			c.skipSpace()
-			if c.depth == 0 {
+			if c.kinds.open == 0 {
 				if c.i < len(c.s) {
 					c.problem = "text after the value"
 				}
@@ -118,7 +106,7 @@ func (c *syntaxChecker) value() bool {
 // next reads what may follow a value inside a container: a comma (and, in an object,
 // the key after it), so that another value must come, or the end of the container.
 func (c *syntaxChecker) next() (more, ok bool) {
-	object := c.inObject()
+	object := c.kinds.object()
 	switch {
 	case c.at(','):
 		c.i++
@@ -147,47 +135,27 @@ func (c *syntaxChecker) key() bool {
 }
 
 func (c *syntaxChecker) open(object bool) bool {
-	if c.depth >= c.maxDepth {
+	if c.kinds.open >= c.maxDepth {
 		return c.fail(tooDeep)
 	}
-	if c.depth >= shallowLevels && c.depth%64 == 0 && (c.depth-shallowLevels)/64 == len(c.deep) {
-		c.deep = append(c.deep, 0)
-	}
-	word, bit := c.level(c.depth)
-	*word &^= bit
-	if object {
-		*word |= bit
-	}
-	c.depth++
+	c.kinds.push(object)
 	c.i++
 	return true
 }
 
 func (c *syntaxChecker) close() bool {
-	c.depth--
+	c.kinds.pop()
 	c.i++
 	return true
-}
-
-func (c *syntaxChecker) inObject() bool {
-	word, bit := c.level(c.depth - 1)
-	return *word&bit != 0
-}
-
-// level returns where the bit of a level is kept.
-func (c *syntaxChecker) level(depth int) (word *uint64, bit uint64) {
-	bit = 1 << (depth % 64)
-	if depth < shallowLevels {
-		return &c.shallow[depth/64], bit
-	}
-	return &c.deep[(depth-shallowLevels)/64], bit
 }
 
 // str reads a string whose opening quote is next.
 func (c *syntaxChecker) str() bool {
 	s := c.s
 	for i := c.i + 1; ; i++ {
-		i += plainLen(s[i:])
+		for i < len(s) && s[i] >= ' ' && s[i] != '"' && s[i] != '\\' {
+			i++
+		}
 		if i >= len(s) {
 			c.i = len(s)
 			return c.fail("unterminated string")
@@ -208,28 +176,6 @@ func (c *syntaxChecker) str() bool {
 			i += n - 1
 		}
 	}
-}
-
-// plainLen returns how many bytes of s stand for themselves in a string: it stops at
-// quotes, backslashes and control characters. It looks at eight bytes at once, as most
-// of a document is inside strings.
-func plainLen(s string) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		word := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
-			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
-		// A byte is below n when subtracting n from it borrows into a clear top bit;
-		// xor makes the byte that is looked for zero. The first hit is exact.
-		quote, backslash := word^ones*'"', word^ones*'\\'
-		hits := ((word-ones*' ')&^word | (quote-ones)&^quote | (backslash-ones)&^backslash) & highs
-		if hits != 0 {
-			return i + bits.TrailingZeros64(hits)/8
-		}
-	}
-	for ; i < len(s) && s[i] >= ' ' && s[i] != '"' && s[i] != '\\'; i++ {
-	}
-	return i
 }
 
 func (c *syntaxChecker) number() bool {

@@ -50,6 +50,7 @@ type bound struct {
 	not       string  // encoded: scalars that values must not equal, see excludes
 	rest      []int32 // parts of the filter, which must all hold
 	gone      atomic.Bool
+	dear      atomic.Bool // it needed more than quick work the last time
 }
 
 // hashID is the hash of a shape among shapes.

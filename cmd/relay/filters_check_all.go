@@ -62,7 +62,7 @@ func (c *filtersCheckCmd) all(ctx context.Context, a *app) error {
 		return err
 	}
 	if sum.Bad > 0 {
-		return fmt.Errorf("%s cannot be used", counted(sum.Bad, "filter"))
+		return fmt.Errorf("%s with mistakes", counted(sum.Bad, "filter"))
 	}
 	return nil
 }

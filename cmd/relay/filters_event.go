@@ -87,12 +87,28 @@ func (b *body) kind(text []byte) (event, short bool) {
 	return short || b.Source.Op != "", short
 }
 
+// mistyped tells of an event whose id or type is no string, which is no bare row.
+func (b *body) mistyped(text []byte) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(json.Unmarshal(text, b), &wrong) && b.Source.Op != "" && b.Data != nil {
+		return fmt.Errorf("it is an event by its source and data, but its %s is %s and no string", wrong.Field, article(wrong.Value))
+	}
+	return nil
+}
+
+func article(kind string) string {
+	if strings.HasPrefix(kind, "a") || strings.HasPrefix(kind, "o") {
+		return "an " + kind
+	}
+	return "a " + kind
+}
+
 // readBody reads an event; nil when it is none.
 func readBody(text []byte, f *filters.Filter) (*occurrence, error) {
 	var b body
 	event, short := b.kind(text)
 	if !event {
-		return nil, nil
+		return nil, b.mistyped(text)
 	}
 	if !isObject(b.Data) {
 		return nil, errors.New("its data is no JSON object")

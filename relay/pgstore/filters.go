@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/dot-do/relay/relay"
 )
@@ -47,7 +48,7 @@ func (s *Store) storedFilters(ctx context.Context, table, sql string, perRow int
 	for after, more := "", true; more; {
 		page, err := s.filterPage(ctx, sql, after)
 		if err != nil {
-			return fmt.Errorf("read the filters of %s: %w", table, clean(err))
+			return fmt.Errorf("read the filters of %s: %w", table, grantable(err))
 		}
 		for _, f := range page {
 			if err := fn(f); err != nil {
@@ -77,7 +78,7 @@ func (s *Store) CountFilters(ctx context.Context) (int, error) {
 	var n int
 	err := s.pool.QueryRow(ctx, `select (select count(*) from zapier_webhooks) + 2 * (select count(*) from event_mappings)`).Scan(&n)
 	if err != nil {
-		return 0, fmt.Errorf("count filters: %w", clean(err))
+		return 0, fmt.Errorf("count filters: %w", grantable(err))
 	}
 	return n, nil
 }
@@ -105,7 +106,7 @@ func (s *Store) Webhook(ctx context.Context, id string) (*Webhook, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read webhook %q: %w", id, clean(err))
+		return nil, fmt.Errorf("read webhook %q: %w", id, grantable(err))
 	}
 	return &w, nil
 }
@@ -142,7 +143,7 @@ func (s *Store) EventType(ctx context.Context, name string) (*EventType, error) 
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read event type %q: %w", name, clean(err))
+		return nil, fmt.Errorf("read event type %q: %w", name, grantable(err))
 	}
 	t.Schema = []byte(schema)
 	rows, err := s.pool.Query(ctx, `
@@ -156,10 +157,10 @@ func (s *Store) EventType(ctx context.Context, name string) (*EventType, error) 
 		    on cn.nspname = split_part(m.source_table, '.', 1) and c.relname = split_part(m.source_table, '.', 2)
 		where m.event_type = $1 order by m.id`, name)
 	if err != nil {
-		return nil, fmt.Errorf("read the mappings of event type %q: %w", name, clean(err))
+		return nil, fmt.Errorf("read the mappings of event type %q: %w", name, grantable(err))
 	}
 	if t.Sources, err = pgx.CollectRows(rows, eventSource); err != nil {
-		return nil, fmt.Errorf("read the mappings of event type %q: %w", name, clean(err))
+		return nil, fmt.Errorf("read the mappings of event type %q: %w", name, grantable(err))
 	}
 	return &t, nil
 }
@@ -179,3 +180,15 @@ func eventSource(row pgx.CollectableRow) (EventSource, error) {
 	}
 	return src, nil
 }
+
+// grantable says what a role that may not read the filters lacks.
+func grantable(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == insufficientPrivilege {
+		return fmt.Errorf("%w; GRANT SELECT ON zapier_webhooks, zapier_webhook_events, event_mappings TO the role", clean(err))
+	}
+	return clean(err)
+}
+
+// insufficientPrivilege is SQLSTATE insufficient_privilege.
+const insufficientPrivilege = "42501"

@@ -3,12 +3,14 @@ package pgstore_test
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/dot-do/relay/internal/pgtest"
+	"github.com/dot-do/relay/internal/secret"
 	"github.com/dot-do/relay/relay"
 	"github.com/dot-do/relay/relay/pgstore"
 )
@@ -42,6 +44,17 @@ func TestStoredFiltersTellsOfEveryFilterOnceWhateverItSays(t *testing.T) {
 
 	stop := errors.New("enough")
 	require.ErrorIs(t, s.StoredFilters(t.Context(), func(pgstore.StoredFilter) error { return stop }), stop)
+}
+
+func TestARoleThatMayNotReadTheFiltersIsToldWhatItLacks(t *testing.T) {
+	db := newDB(t)
+	db.Exec(`drop role if exists stranger`)
+	db.Exec(`create role stranger login password 'of-a-stranger'`)
+	s := open(t, db, func(cfg *pgstore.Config) {
+		cfg.URL = secret.New(withURL(t, db, func(u *url.URL) { u.User = url.UserPassword("stranger", "of-a-stranger") }))
+	})
+	_, err := s.CountFilters(t.Context())
+	require.ErrorContains(t, err, "GRANT SELECT ON zapier_webhooks")
 }
 
 func TestAWebhookIsReadWithWhatDecidesItsEvents(t *testing.T) {
