@@ -189,10 +189,18 @@ func (p *puller) arrived() []*nats.Msg {
 	return batch
 }
 
-// close ends the subscription and returns what had arrived.
+// closeWait is for the answer of a server that is there.
+const closeWait = time.Second
+
+// close ends the subscription and returns what had arrived, also what the server was
+// sending just then. Without a connection the steps fail, and nothing arrives any more.
 func (p *puller) close() []*nats.Msg {
-	_ = p.sub.Unsubscribe() // fails only without a connection
-	return p.arrived()
+	if err := p.sub.Drain(); err == nil {
+		_ = p.nc.FlushTimeout(closeWait)
+	}
+	batch := p.arrived()
+	_ = p.sub.Unsubscribe()
+	return batch
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
