@@ -161,7 +161,6 @@ func (s *shelf[T]) file(u *use[T], values string, hash uint64) filing {
 		return f.at
 	}
 	s.filed.Add(1)
-	u.filed++
 	first := s.accessFor(f.leaf[0])
 	if f.at[1] == filedNowhere {
 		first.put(u, hash)
@@ -210,7 +209,6 @@ func (a *access[T]) put(u *use[T], hash uint64) {
 
 // unfile takes a route from where it is filed.
 func (s *shelf[T]) unfile(u *use[T], where filing, values string) {
-	u.filed--
 	if u.since.Load() == 0 {
 		s.filed.Add(-1)
 	}

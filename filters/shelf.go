@@ -30,7 +30,6 @@ type shelf[T comparable] struct {
 type use[T comparable] struct {
 	shape *shape
 	count int           // routes
-	filed int           // those of them that are filed
 	since atomic.Uint64 // stamp from which it is direct; 0 for never, becoming while it is made so
 	spots bag[*spot[T]] // of the routes that are filed
 }
@@ -183,7 +182,7 @@ func (s *shelf[T]) makeDirect(u *use[T]) {
 	u.since.Store(becoming)
 	s.direct.Store(&next)
 	u.since.Store(s.topic.stamp.Add(1))
-	s.filed.Add(-int64(u.filed))
+	s.filed.Add(-int64(u.spots.size))
 }
 
 // dropSpot takes away a spot that leads to nothing.
