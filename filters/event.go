@@ -63,3 +63,6 @@ func (e *Event) settle() {
 	case OpUnknown, OpUpdate:
 	}
 }
+
+// size is how many bytes of rows there are.
+func (e *Event) size() int { return len(e.Data.json) + len(e.Before.json) }

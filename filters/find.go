@@ -69,7 +69,7 @@ func (m *Matches[T]) read(t *topic[T], e *Event) bool {
 		a.data.reading, a.old.reading = new(reading), new(reading)
 	}
 	m.topic, m.oldRead = t, false
-	size := len(e.Data.json) + len(e.Before.json)
+	size := e.size()
 	m.limit = workFloor + workFactor*size
 	m.quick, m.spare = quickFloor+quickFactor*size, spareFloor+spareFactor*size
 	a.event, a.depth = *e, 0

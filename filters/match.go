@@ -123,7 +123,7 @@ type row struct {
 func (m *match) begin(e *Event, p *program, plans *plans) bool {
 	m.event, m.depth = *e, 0
 	m.event.settle()
-	m.left = workFloor + workFactor*(len(e.Data.json)+len(e.Before.json))
+	m.left = workFloor + workFactor*e.size()
 	if m.data.reading == nil {
 		m.data.reading, m.old.reading = new(reading), new(reading)
 	}
