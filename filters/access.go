@@ -6,252 +6,317 @@ import (
 	"sync/atomic"
 )
 
-// access is where routes are filed by values that they look for: under two values if they
-// have as many, else under one, else under a place that must have a value. Of several
-// values those count that have the fewest routes so far. A row looks under each of its
-// values, and for pairs of values only where partners says that there may be one.
-type access[T comparable] struct {
-	hash     uint64
-	count    int                      // routes filed here, or here and at a partner
-	uses     atomic.Pointer[filed[T]] // the first
-	partners atomic.Pointer[partners]
-}
+// The routes whose shape is not direct are filed under two of their legs, those that the
+// fewest others are filed under, or under one if they have no more. A row looks under what
+// it has: guides say of each slot where it can lead.
 
-// filed is the routes of one shape at an access. A bit of mask is for hashes of routes.
-type filed[T comparable] struct {
-	use   *use[T]
-	mask  atomic.Uint64
-	next  atomic.Pointer[filed[T]]
+// access is where routes are filed. A spot is at one access only.
+type access[T comparable] struct {
+	hash  uint64
+	one   atomic.Pointer[spot[T]]
+	more  atomic.Pointer[bag[*spot[T]]]
 	count int
 }
 
-// partners are the second values of routes: their slots, and a set of bits that says which
-// hashes are not there. It only grows, but is made anew when most of it is out of date.
-type partners struct {
-	slots  []int32
-	shift  uint // a hash without so many lower bits is the index of its bit
-	bits   []atomic.Uint64
-	hashes []uint64 // for who changes it
-	gone   int
+// aspect is what routes may ask of a slot: the whole value, the beginning of a string with
+// so many bytes, or that there is a value (isPresent) or one in a range (isNumber, isText).
+type aspect struct {
+	slot int32
+	how  int32
 }
 
-// filing says where a route is filed: by the index of a probe and of a second one, or by
-// filedPresent and the index of an anchor.
+const (
+	isWhole   = 0
+	isPresent = -1
+	isNumber  = -2
+	isText    = -3
+)
+
+// guide is where an aspect of a slot leads: to routes that are filed under it alone, and to
+// those filed under it and another aspect. A guide never changes.
+type guide struct {
+	how    int32
+	alone  bool
+	others []aspect
+}
+
+// guides are those of all slots.
+type guides struct {
+	bySlot atomic.Pointer[[]atomic.Pointer[[]guide]]
+	pairs  map[[2]aspect]*pairing // for who changes them
+}
+
+// pairing counts the routes that are filed under two aspects. The guide of first names the
+// second.
+type pairing struct {
+	first, second aspect
+	count         int
+}
+
+// noAspect is the second of a pair for routes that are filed under one aspect.
+var noAspect = aspect{slot: -1} //nolint:gochecknoglobals // a mark, never changed
+
+// of returns the guides of a slot.
+func (g *guides) of(slot int32) []guide {
+	if list := g.bySlot.Load(); list != nil && int(slot) < len(*list) {
+		if of := (*list)[slot].Load(); of != nil {
+			return *of
+		}
+	}
+	return nil
+}
+
+func (g *guides) set(slot int32, of []guide) {
+	list := g.bySlot.Load()
+	if list == nil || int(slot) >= len(*list) {
+		next := make([]atomic.Pointer[[]guide], 2*int(slot)+2)
+		if list != nil {
+			for i := range *list {
+				next[i].Store((*list)[i].Load())
+			}
+		}
+		list = &next
+		g.bySlot.Store(list)
+	}
+	(*list)[slot].Store(&of)
+}
+
+// pairKey is the same for two aspects in any order.
+func pairKey(a, b aspect) [2]aspect {
+	if b != noAspect && (a.slot > b.slot || a.slot == b.slot && a.how > b.how) {
+		a, b = b, a
+	}
+	return [2]aspect{a, b}
+}
+
+// lead makes rows find what is filed under two aspects, or one and noAspect.
+func (g *guides) lead(a, b aspect) {
+	key := pairKey(a, b)
+	if p := g.pairs[key]; p != nil {
+		p.count++
+		return
+	}
+	if b != noAspect && g.leads(b) < g.leads(a) { // an aspect with few others is in few rows
+		a, b = b, a
+	}
+	if g.pairs == nil {
+		g.pairs = map[[2]aspect]*pairing{}
+	}
+	g.pairs[key] = &pairing{first: a, second: b, count: 1}
+	g.change(a, func(made *guide) {
+		if b == noAspect {
+			made.alone = true
+		} else {
+			made.others = append(slices.Clone(made.others), b)
+		}
+	})
+}
+
+// leads returns how many other aspects the guide of an aspect names.
+func (g *guides) leads(a aspect) int {
+	for _, made := range g.of(a.slot) {
+		if made.how == a.how {
+			return len(made.others)
+		}
+	}
+	return 0
+}
+
+// forget is the opposite of lead.
+func (g *guides) forget(a, b aspect) {
+	key := pairKey(a, b)
+	p := g.pairs[key]
+	if p.count--; p.count > 0 {
+		return
+	}
+	delete(g.pairs, key)
+	g.change(p.first, func(made *guide) {
+		if p.second == noAspect {
+			made.alone = false
+			return
+		}
+		i := slices.Index(made.others, p.second)
+		made.others = slices.Delete(slices.Clone(made.others), i, i+1)
+	})
+}
+
+// change replaces the guide of an aspect, which is left out when it leads nowhere.
+func (g *guides) change(a aspect, edit func(*guide)) {
+	next := slices.Clone(g.of(a.slot))
+	i := slices.IndexFunc(next, func(made guide) bool { return made.how == a.how })
+	if i < 0 {
+		i, next = len(next), append(next, guide{how: a.how})
+	}
+	edit(&next[i])
+	if !next[i].alone && len(next[i].others) == 0 {
+		next = slices.Delete(next, i, i+1)
+	}
+	g.set(a.slot, next)
+}
+
+// weights say how many routes are filed under each leaf, more or less: leaves share cells,
+// which become more with the routes.
+type weights struct {
+	cells []uint32
+	total int
+}
+
+func (w *weights) cell(leaf uint64) *uint32 { return &w.cells[leaf&uint64(len(w.cells)-1)] }
+
+func (w *weights) of(leaf uint64) int {
+	if len(w.cells) == 0 {
+		return 0
+	}
+	return int(*w.cell(leaf))
+}
+
+func (w *weights) add(leaf uint64) {
+	if w.total++; w.total > len(w.cells) {
+		w.cells = append(w.cells, w.cells...) // what two leaves share now counts for both
+		if len(w.cells) == 0 {
+			w.cells = make([]uint32, 16)
+		}
+	}
+	*w.cell(leaf)++
+}
+
+func (w *weights) sub(leaf uint64) {
+	w.total--
+	if c := w.cell(leaf); *c > 0 {
+		*c--
+	}
+}
+
+// filing says where a route is filed: the indexes of two legs.
 type filing [2]byte
 
 const (
 	filedNowhere = 255
-	filedPresent = 128
-	filedMost    = 100 // of the probes or anchors of a shape are looked at
+	filedMost    = 100 // of the legs of a route are looked at
 )
 
 func (f filing) filed() bool { return f[0] != filedNowhere }
 
 func hashAccess[T comparable](a *access[T]) uint64 { return a.hash }
 
-// pairHash is the hash of two leaves, the first of which has the second as its partner.
-func pairHash(first, second uint64) uint64 { return mix(first, 1<<58) + second }
+// pairHash is the hash of two leaves, in any order.
+func pairHash(a, b uint64) uint64 { return mix(a+b, 1<<58) }
 
-// has reports whether there may be a partner with the hash.
-func (p *partners) has(leaf uint64) bool {
-	at := leaf >> p.shift
-	return p.bits[at/64].Load()>>(at%64)&1 == 1
+// filedLeg is a leg by which a route may be filed.
+type filedLeg struct {
+	aspect aspect
+	leaf   uint64
 }
 
-// bitsEach keeps few hashes that are not there from being looked for.
-const bitsEach = 16
-
-// with returns partners that have one more: the same when there is room.
-func (p *partners) with(slot int32, leaf uint64) *partners {
-	if p != nil && slices.Contains(p.slots, slot) && bitsEach*len(p.hashes) < 64*len(p.bits) {
-		p.hashes = append(p.hashes, leaf)
-		p.set(leaf)
-		return p
-	}
-	next := &partners{}
-	if p != nil {
-		next.slots, next.hashes = slices.Clone(p.slots), p.hashes
-	}
-	if !slices.Contains(next.slots, slot) {
-		next.slots = append(next.slots, slot)
-	}
-	next.hashes = append(next.hashes, leaf)
-	next.fill()
-	return next
-}
-
-// fill makes the bits, with room for as many more.
-func (p *partners) fill() {
-	words, log := 1, uint(6)
-	for 64*words < 2*bitsEach*len(p.hashes) {
-		words, log = 2*words, log+1
-	}
-	p.bits, p.shift = make([]atomic.Uint64, words), 64-log
-	for _, h := range p.hashes {
-		p.set(h)
-	}
-}
-
-func (p *partners) set(leaf uint64) {
-	at := leaf >> p.shift
-	p.bits[at/64].Store(p.bits[at/64].Load() | 1<<(at%64))
-}
-
-// without takes one partner away. Its bit stays until the bits are made anew, which is when
-// most of them are out of date.
-func (p *partners) without(leaf uint64) *partners {
-	i := slices.Index(p.hashes, leaf)
-	p.hashes[i] = p.hashes[len(p.hashes)-1]
-	p.hashes = p.hashes[:len(p.hashes)-1]
-	if p.gone++; p.gone <= len(p.hashes)+64 {
-		return p
-	}
-	next := &partners{slots: p.slots, hashes: p.hashes}
-	next.fill()
-	return next
-}
-
-func (s *shelf[T]) accessOf(hash uint64) *access[T] { return s.access.seek(hash, hashAccess[T]) }
-
-// leaves calls fn with the hash of each probe of a route that it may be filed by.
-func (s *shape) leaves(values string, fn func(probe int, leaf uint64)) {
-	values = values[4:]
-	for i := range s.probes[:min(len(s.probes), filedMost)] {
-		var leaf uint64
-		leaf, values = s.leaf(i, values)
-		if s.probes[i].prefix == 0 {
-			fn(i, leaf)
-		}
-	}
-}
-
-// fewest keeps the two of several accesses with the fewest routes.
-type fewest struct {
-	at    filing
-	leaf  [2]uint64
-	count [2]int
-}
-
-func (f *fewest) consider(at byte, leaf uint64, count int) {
+// aspect returns what the leg asks of its slot.
+func (st leg) aspect(rest legs) aspect {
+	p := aspect{slot: st.slot}
 	switch {
-	case count < f.count[0]:
-		f.at, f.leaf, f.count = filing{at, f.at[0]}, [2]uint64{leaf, f.leaf[0]}, [2]int{count, f.count[0]}
-	case count < f.count[1]:
-		f.at[1], f.leaf[1], f.count[1] = at, leaf, count
+	case st.op == legPresent:
+		p.how = isPresent
+	case st.op == legRange && st.kind == number:
+		p.how = isNumber
+	case st.op == legRange:
+		p.how = isText
+	default:
+		p.how = st.probe(rest).prefix
 	}
+	return p
 }
 
-// file puts a route where it is found by its values, and returns where.
-func (s *shelf[T]) file(u *use[T], values string, hash uint64) filing {
-	f := fewest{at: filing{filedNowhere, filedNowhere}, count: [2]int{math.MaxInt, math.MaxInt}}
-	if u.since.Load() != 0 {
-		return f.at
-	}
-	u.shape.leaves(values, func(probe int, leaf uint64) { f.consider(byte(probe), leaf, s.routesAt(leaf)) })
-	if !f.at.filed() { // no value to be found by, only places that have one
-		for i, slot := range u.shape.anchors[:min(len(u.shape.anchors), filedMost)] {
-			leaf := presence(slot)
-			f.consider(byte(filedPresent+i), leaf, s.routesAt(leaf))
+// choose returns the two legs to file a route by.
+func (s *shelf[T]) choose(route legs) (at filing, by [2]filedLeg) {
+	at = filing{filedNowhere, filedNowhere}
+	least := [2]int{math.MaxInt, math.MaxInt}
+	for i := 0; route != "" && i < filedMost; i++ {
+		st, rest := route.cut()
+		leaf, behind := st.leaf(rest)
+		weight := s.weights.of(leaf)
+		if st.op == legMany {
+			weight = -1 // so that it is known which of many values led here
 		}
-		if f.at[1] = filedNowhere; f.at.filed() {
-			s.anchored.Add(1)
+		switch {
+		case weight < least[0]:
+			at, by[1] = filing{byte(i), at[0]}, by[0]
+			by[0] = filedLeg{st.aspect(rest), leaf}
+			least = [2]int{weight, least[0]}
+		case weight < least[1]:
+			at[1], by[1], least[1] = byte(i), filedLeg{st.aspect(rest), leaf}, weight
 		}
+		route = behind
 	}
-	if !f.at.filed() {
-		return f.at
-	}
-	s.filed.Add(1)
-	first := s.accessFor(f.leaf[0])
-	if f.at[1] == filedNowhere {
-		first.put(u, hash)
-		return f.at
-	}
-	s.accessFor(pairHash(f.leaf[0], f.leaf[1])).put(u, hash)
-	first.count++
-	// Only now: who finds the partner finds the route.
-	first.partners.Store(first.partners.Load().with(u.shape.probes[f.at[1]].slot, f.leaf[1]))
-	return f.at
+	return at, by
 }
 
-// routesAt returns how many routes are filed at an access, there or at a partner.
-func (s *shelf[T]) routesAt(leaf uint64) int {
-	if a := s.accessOf(leaf); a != nil {
-		return a.count
-	}
-	return 0
-}
-
-// accessFor returns the access of a hash, made when there is none.
-func (s *shelf[T]) accessFor(hash uint64) *access[T] {
-	a := s.accessOf(hash)
-	if a == nil {
-		a = &access[T]{hash: hash}
-		s.access.put(a, hashAccess[T])
-	}
-	return a
-}
-
-func (a *access[T]) put(u *use[T], hash uint64) {
-	a.count++
-	bit := uint64(1) << (hash >> 58)
-	for f := a.uses.Load(); f != nil; f = f.next.Load() {
-		if f.use == u {
-			f.count++
-			f.mask.Store(f.mask.Load() | bit)
-			return
-		}
-	}
-	f := &filed[T]{use: u, count: 1}
-	f.mask.Store(bit)
-	f.next.Store(a.uses.Load())
-	a.uses.Store(f)
-}
-
-// unfile takes a route from where it is filed.
-func (s *shelf[T]) unfile(u *use[T], where filing, values string) {
-	if u.since.Load() == 0 {
-		s.filed.Add(-1)
-	}
-	if where[0] >= filedPresent {
-		s.anchored.Add(-1)
-		s.leave(presence(u.shape.anchors[where[0]-filedPresent]), u)
-		return
-	}
-	var leaf [2]uint64
-	u.shape.leaves(values, func(probe int, hash uint64) {
-		for i := range where {
-			if probe == int(where[i]) {
-				leaf[i] = hash
+// at returns the legs with the indexes.
+func (s legs) at(where filing) (by [2]filedLeg) {
+	for i := 0; s != ""; i++ {
+		st, rest := s.cut()
+		leaf, behind := st.leaf(rest)
+		for j := range where {
+			if where[j] != filedNowhere && i == int(where[j]) {
+				by[j] = filedLeg{st.aspect(rest), leaf}
 			}
 		}
-	})
-	if where[1] == filedNowhere {
-		s.leave(leaf[0], u)
-		return
+		s = behind
 	}
-	s.leave(pairHash(leaf[0], leaf[1]), u)
-	first := s.accessOf(leaf[0])
-	if first.count--; first.count == 0 {
-		s.access.drop(first, leaf[0])
-		return
-	}
-	first.partners.Store(first.partners.Load().without(leaf[1]))
+	return by
 }
 
-// leave takes a route of a shape from an access.
-func (s *shelf[T]) leave(hash uint64, u *use[T]) {
+// accessHash returns the hash of the access, and the second aspect.
+func accessHash(where filing, by [2]filedLeg) (hash uint64, second aspect) {
+	if where[1] == filedNowhere {
+		return by[0].leaf, noAspect
+	}
+	return pairHash(by[0].leaf, by[1].leaf), by[1].aspect
+}
+
+// file puts a spot where rows find it, chosen before.
+func (s *shelf[T]) file(e *spot[T], by [2]filedLeg) (crowded bool) {
+	hash, second := accessHash(e.where, by)
+	s.weights.add(by[0].leaf)
+	if second != noAspect {
+		s.weights.add(by[1].leaf)
+	}
+	a := s.accessOf(hash)
+	switch {
+	case a == nil:
+		a = &access[T]{hash: hash}
+		a.one.Store(e)
+		s.access.put(a, hashAccess[T])
+	case a.one.Load() == nil:
+		a.one.Store(e)
+	case a.more.Load() == nil:
+		more := &bag[*spot[T]]{}
+		more.put(e)
+		a.more.Store(more)
+	default:
+		a.more.Load().put(e)
+	}
+	a.count++
+	s.guides.lead(by[0].aspect, second)
+	return a.count > crowd
+}
+
+// unfile takes a spot from where it is filed.
+func (s *shelf[T]) unfile(e *spot[T]) {
+	by := e.route().at(e.where)
+	hash, second := accessHash(e.where, by)
+	s.weights.sub(by[0].leaf)
+	if second != noAspect {
+		s.weights.sub(by[1].leaf)
+	}
+	s.guides.forget(by[0].aspect, second)
 	a := s.accessOf(hash)
 	if a.count--; a.count == 0 {
 		s.access.drop(a, hash)
 		return
 	}
-	at := &a.uses
-	for at.Load().use != u {
-		at = &at.Load().next
-	}
-	if f := at.Load(); f.count > 1 {
-		f.count--
+	if a.one.Load() == e {
+		a.one.Store(nil)
 	} else {
-		at.Store(f.next.Load())
+		a.more.Load().drop(e)
 	}
 }
+
+func (s *shelf[T]) accessOf(hash uint64) *access[T] { return s.access.seek(hash, hashAccess[T]) }

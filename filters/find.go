@@ -17,6 +17,7 @@ type Matches[T comparable] struct {
 	dear     []dear[T]
 	oldRead  bool
 	direct   []*use[T]
+	passed   []uint32     // ids of shapes that are direct, with routes that are filed as well
 	found    []*listed[T] // scratch, as is edge
 	edge     []*listed[T]
 	shapes   []*use[T] // scratch, as is spots
@@ -280,7 +281,7 @@ func (m *Matches[T]) askHeld(h *held[T]) {
 	verdict := No
 	switch {
 	case h.bound == nil && h.route.shape.born <= m.stamp:
-		verdict = m.plain(h.route.shape, h.route.values)
+		verdict = m.plain(h.route.legs)
 	case h.bound != nil && h.bound.born <= m.stamp:
 		var late bool
 		if verdict, late = m.askQuickly(h.bound, false); late {
@@ -297,23 +298,24 @@ func (m *Matches[T]) askHeld(h *held[T]) {
 	}
 }
 
-// plain decides a plain filter by its values.
-func (m *Matches[T]) plain(sh *shape, values string) Verdict {
+// plain decides a plain filter by the legs of the route to it.
+func (m *Matches[T]) plain(route legs) Verdict {
 	r, verdict := m.match.data.reading, Yes
-	values = values[4:]
-	for _, p := range sh.probes {
+	for route != "" {
+		st, rest := route.cut()
+		v := r.at(st.slot)
 		raw := ""
-		if v := &r.slots[p.slot]; v.round == r.round {
+		if v != nil {
 			raw = v.raw
 		}
-		var equal bool
-		values, equal = equalsRaw(values, raw, false)
+		behind, equal := equalsRaw(st.kind, string(rest), raw, false)
 		switch {
-		case len(m.withheld) > 0 && m.withheld[p.slot]:
+		case len(m.withheld) > 0 && m.withheld[st.slot]:
 			verdict = Unknown
 		case !equal:
 			return No
 		}
+		route = legs(behind)
 	}
 	return verdict
 }
@@ -327,7 +329,7 @@ func (m *Matches[T]) askWithheld(s *shelf[T]) {
 		if u.shape.born > m.stamp || !m.touches(u.shape) {
 			continue
 		}
-		if u.since.Load() != 0 { // only some of its routes were filed
+		if u.direct.Load() { // only some of its routes were filed
 			s.spots.each(m.askSpot)
 			return
 		}
@@ -344,19 +346,18 @@ func (m *Matches[T]) askWithheld(s *shelf[T]) {
 
 // askSpot asks the filters of a spot, if they look at a value that is not known.
 func (m *Matches[T]) askSpot(e *spot[T]) {
-	values := e.route()
-	sh := m.topic.shapeOf(values)
-	if sh == nil || sh.born > m.stamp || !m.touches(sh) {
+	route := e.route()
+	if m.newer(e) || !m.touched(route) {
 		return
 	}
 	c := e.more.Load()
 	if c == nil {
-		if m.plain(sh, values) == Unknown {
+		if m.plain(route) == Unknown {
 			m.Unknown = append(m.Unknown, e.one)
 		}
 		return
 	}
-	if c.subscribers.some() && m.plain(sh, values) == Unknown {
+	if c.subscribers.some() && m.plain(route) == Unknown {
 		m.Unknown = c.subscribers.all(m.Unknown)
 	}
 	if o := c.others.Load(); o != nil {
@@ -364,6 +365,28 @@ func (m *Matches[T]) askSpot(e *spot[T]) {
 		m.found = o.ranges.Load().all(m.found)
 		m.askFound(m.found, false)
 	}
+}
+
+// newer reports whether the spot may be newer than the match, so that its slots may have
+// another meaning than the row was read with.
+func (m *Matches[T]) newer(e *spot[T]) bool {
+	if m.topic.newest.Load() <= m.stamp {
+		return false
+	}
+	sh := m.topic.shapeByID(e.shape)
+	return sh == nil || sh.born > m.stamp
+}
+
+// touched reports whether a leg is about a value that is not known.
+func (m *Matches[T]) touched(route legs) bool {
+	for route != "" {
+		st, rest := route.cut()
+		if m.withheld[st.slot] {
+			return true
+		}
+		route = st.skip(rest)
+	}
+	return false
 }
 
 func (m *Matches[T]) touches(sh *shape) bool {

@@ -219,7 +219,7 @@ func (c *corner[T]) drop(h held[T]) {
 }
 
 func (h *held[T]) same(other held[T]) bool {
-	return h.v == other.v && h.bound == other.bound && h.route.values == other.route.values
+	return h.v == other.v && h.bound == other.bound && h.route.legs == other.route.legs
 }
 
 // hold adds what an owner holds to a shelf, release takes it away.

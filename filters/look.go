@@ -7,14 +7,17 @@ import (
 
 // look finds the filters of a shelf.
 func (m *Matches[T]) look(s *shelf[T]) {
-	m.direct = nil
+	m.direct, m.passed = nil, m.passed[:0]
 	filed := s.filed.Load() > 0 // before direct: what is no longer counted here is direct there
 	if list := s.direct.Load(); list != nil {
 		m.direct = *list
 	}
 	m.match.data.reading.thin()
 	for _, u := range m.direct {
-		m.lookUp(s, u.shape, allPoints, nil)
+		if u.mixed.Load() {
+			m.passed = append(m.passed, u.shape.id)
+		}
+		m.lookUp(s, u.shape)
 	}
 	if filed {
 		m.lookByValue(s)
@@ -26,108 +29,95 @@ func (m *Matches[T]) look(s *shelf[T]) {
 	}
 }
 
-// lookByValue finds the routes that are filed under values of the row.
+// lookByValue finds the routes that are filed under what the row has.
 func (m *Matches[T]) lookByValue(s *shelf[T]) {
-	r, anchored := m.match.data.reading, s.anchored.Load() > 0
+	r := m.match.data.reading
 	for i, slot := range r.taken {
 		v := &r.slots[slot]
 		if v.round != r.round || int(v.from) != i+1 {
 			continue // a later value of the same key counts
 		}
-		if anchored {
-			if a := s.accessOf(presence(slot)); a != nil {
-				m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, present: true})
-			}
+		for _, g := range s.guides.of(slot) {
+			m.follow(s, aspect{slot, g.how}, v, g)
 		}
-		for ; v != nil; v = r.after(v) {
-			if v.hash() {
-				leaf := mix(v.sum, probe{slot: slot}.place())
-				if a := s.accessOf(leaf); a != nil {
-					m.lookUnder(s, a, &here{slots: [2]int32{slot, -1}, values: [2]*found{v}})
-					m.lookWithPartners(s, a, slot, v, leaf)
+	}
+}
+
+// follow looks where a guide leads.
+func (m *Matches[T]) follow(s *shelf[T], a aspect, v *found, g guide) {
+	r := m.match.data.reading
+	for ; v != nil; v = r.afterOf(v, a) {
+		leaf, ok := a.leaf(v)
+		if !ok {
+			continue
+		}
+		if g.alone {
+			m.visit(s, leaf, v, nil)
+		}
+		for _, b := range g.others {
+			for w := r.at(b.slot); w != nil; w = r.afterOf(w, b) {
+				if other, ok := b.leaf(w); ok {
+					m.visit(s, pairHash(leaf, other), v, w)
 				}
 			}
 		}
 	}
 }
 
-// lookWithPartners finds the routes that are filed under a value and a second one.
-func (m *Matches[T]) lookWithPartners(s *shelf[T], a *access[T], slot int32, value *found, leaf uint64) {
-	p := a.partners.Load()
-	if p == nil {
+// afterOf returns the next value for a place: only of whole values each counts.
+func (r *reading) afterOf(v *found, p aspect) *found {
+	if p.how != isWhole {
+		return nil
+	}
+	return r.after(v)
+}
+
+// leaf returns the hash of what a value has at a place.
+func (p aspect) leaf(v *found) (hash uint64, ok bool) {
+	switch p.how {
+	case isPresent:
+		return presence(p.slot), true
+	case isNumber:
+		return inRange(p.slot, number), kindOf(v.raw[0]) == number
+	case isText:
+		return inRange(p.slot, text), v.raw[0] == '"'
+	default:
+		return probe{slot: p.slot, prefix: p.how}.leaf(v)
+	}
+}
+
+// visit looks at the routes of an access, found by one value or two.
+func (m *Matches[T]) visit(s *shelf[T], hash uint64, v, w *found) {
+	if !s.access.may(hash) {
 		return
 	}
-	r := m.match.data.reading
-	for _, second := range p.slots {
-		if int(second) >= len(r.slots) || r.slots[second].round != r.round {
-			continue
-		}
-		for v := &r.slots[second]; v != nil; v = r.after(v) {
-			if !v.hash() {
-				continue
-			}
-			partner := mix(v.sum, probe{slot: second}.place())
-			if !p.has(partner) {
-				continue
-			}
-			if both := s.accessOf(pairHash(leaf, partner)); both != nil {
-				m.lookUnder(s, both, &here{slots: [2]int32{slot, second}, values: [2]*found{value, v}})
-			}
+	a := s.accessOf(hash)
+	if a == nil {
+		return
+	}
+	if e := a.one.Load(); e != nil {
+		m.consider(e, v, w)
+	}
+	if more := a.more.Load(); more != nil {
+		m.spots = more.all(emptied(m.spots))
+		for _, e := range m.spots {
+			m.consider(e, v, w)
 		}
 	}
 }
 
-// here is where routes are filed that are looked at: those that are filed elsewhere are met
-// there.
-type here struct {
-	slots   [2]int32 // -1 for no second one
-	values  [2]*found
-	present bool
-}
-
-// value returns the value by which the routes are filed if it is that of a slot, else nil.
-func (h *here) value(slot int32) *found {
-	switch {
-	case h == nil || h.present:
-		return nil
-	case h.slots[0] == slot:
-		return h.values[0]
-	case h.slots[1] == slot:
-		return h.values[1]
-	default:
-		return nil
+// consider takes a spot if the row has all that its route asks for.
+func (m *Matches[T]) consider(e *spot[T], v, w *found) {
+	if m.newer(e) || len(m.passed) > 0 && slices.Contains(m.passed, e.shape) {
+		return
 	}
-}
-
-func (h *here) has(sh *shape, where filing) bool {
-	switch {
-	case h == nil:
-		return true
-	case !where.filed():
-		return false
-	case where[0] >= filedPresent:
-		return h.present && sh.anchors[where[0]-filedPresent] == h.slots[0]
-	case h.present || sh.probes[where[0]].slot != h.slots[0]:
-		return false
-	case where[1] == filedNowhere:
-		return h.slots[1] < 0
-	default:
-		return sh.probes[where[1]].slot == h.slots[1]
-	}
-}
-
-// lookUnder looks up the row for the shapes that are filed at an access.
-func (m *Matches[T]) lookUnder(s *shelf[T], a *access[T], by *here) {
-	for f := a.uses.Load(); f != nil; f = f.next.Load() {
-		if since := f.use.since.Load(); since != 0 && (since <= m.stamp || slices.Contains(m.direct, f.use)) {
-			continue
-		}
-		m.lookUp(s, f.use.shape, f.mask.Load(), by)
+	if ranged, ok := m.holds(e.route(), v, w); ok {
+		m.take(e, ranged)
 	}
 }
 
 // lookUp looks up the row for one shape.
-func (m *Matches[T]) lookUp(s *shelf[T], sh *shape, mask uint64, by *here) {
+func (m *Matches[T]) lookUp(s *shelf[T], sh *shape) {
 	r := m.match.data.reading
 	if sh.born > m.stamp {
 		return
@@ -137,7 +127,10 @@ func (m *Matches[T]) lookUp(s *shelf[T], sh *shape, mask uint64, by *here) {
 			return
 		}
 	}
-	sum, probes := sh.start(), sh.probes
+	if sh.ranged >= 0 && r.slots[sh.ranged].round != r.round {
+		return
+	}
+	sum, probes := sh.base, sh.probes
 	many := len(probes) > 0 && probes[0].many
 	if many {
 		probes = probes[1:]
@@ -154,21 +147,13 @@ func (m *Matches[T]) lookUp(s *shelf[T], sh *shape, mask uint64, by *here) {
 		sum += leaf
 	}
 	if !many {
-		m.lookAt(s, sh, finish(sum), mask, nil, by)
-		return
-	}
-	first := &r.slots[sh.probes[0].slot]
-	if first.round != r.round {
+		m.lookAt(s, sh, finish(sum), nil)
 		return
 	}
 	place := sh.probes[0].place()
-	if v := by.value(sh.probes[0].slot); v != nil { // the routes with another value are filed there
-		m.lookAt(s, sh, finish(sum+mix(v.sum, place)), mask, v, by)
-		return
-	}
-	for v := first; v != nil; v = r.after(v) {
+	for v := r.at(sh.probes[0].slot); v != nil; v = r.after(v) {
 		if v.hash() {
-			m.lookAt(s, sh, finish(sum+mix(v.sum, place)), mask, v, by)
+			m.lookAt(s, sh, finish(sum+mix(v.sum, place)), v)
 		}
 	}
 }
@@ -189,42 +174,59 @@ func (p probe) leaf(v *found) (hash uint64, ok bool) {
 	return mix(maphash.String(hashSeed, s[:p.prefix]), p.place()), true
 }
 
-// lookAt finds the filters of one shape whose values have the hash.
-func (m *Matches[T]) lookAt(s *shelf[T], sh *shape, hash, mask uint64, many *found, by *here) {
-	if mask>>(hash>>58)&1 == 0 {
-		return
-	}
+// lookAt finds the filters of one shape whose routes have the hash.
+func (m *Matches[T]) lookAt(s *shelf[T], sh *shape, hash uint64, many *found) {
 	q := s.spots.find(hash)
 	for e := q.next(); e != nil; e = q.next() {
-		if m.holds(sh, e.route(), many) && by.has(sh, e.where()) {
-			m.take(sh, e)
+		if e.shape != sh.id {
+			continue
+		}
+		if ranged, ok := m.holds(e.route(), many, nil); ok {
+			m.take(e, ranged)
 		}
 	}
 }
 
-// holds compares the values of a route with the row's.
-func (m *Matches[T]) holds(sh *shape, values string, many *found) bool {
-	id := uint32(values[0]) | uint32(values[1])<<8 | uint32(values[2])<<16 | uint32(values[3])<<24
-	if id != sh.id {
-		return false
-	}
-	values = values[4:]
+// holds reports whether the row has what the legs of a route ask for, all but that a value
+// is in a range: it returns that value. Where one of several values may do, it is v or w if
+// they are of the same slot.
+func (m *Matches[T]) holds(route legs, v, w *found) (ranged *found, ok bool) {
 	r := m.match.data.reading
-	for _, p := range sh.probes {
-		v := &r.slots[p.slot]
-		if p.many {
-			v = many
+	for route != "" {
+		st, rest := route.cut()
+		at := r.at(st.slot)
+		if at == nil {
+			return nil, false
 		}
-		var equal bool
-		if values, equal = equalsRaw(values, v.raw, p.prefix > 0); !equal {
-			return false
+		switch st.op {
+		case legPresent:
+			route = rest
+			continue
+		case legRange:
+			if kindOf(at.raw[0]) != st.kind {
+				return nil, false
+			}
+			ranged, route = at, rest
+			continue
+		case legMany:
+			if v != nil && v.slot == st.slot {
+				at = v
+			} else if w != nil && w.slot == st.slot {
+				at = w
+			}
+		case legWhole, legPrefix:
 		}
+		behind, equal := equalsRaw(st.kind, string(rest), at.raw, st.op == legPrefix)
+		if !equal {
+			return nil, false
+		}
+		route = legs(behind)
 	}
-	return true
+	return ranged, true
 }
 
-// take answers for what a route leads to.
-func (m *Matches[T]) take(sh *shape, e *spot[T]) {
+// take answers for what a route leads to. With ranged it asks for a value in a range.
+func (m *Matches[T]) take(e *spot[T], ranged *found) {
 	c := e.more.Load()
 	if c == nil {
 		m.Yes = append(m.Yes, e.one)
@@ -235,20 +237,12 @@ func (m *Matches[T]) take(sh *shape, e *spot[T]) {
 	if o == nil {
 		return
 	}
-	if sh.ranged < 0 {
+	if ranged == nil {
 		m.found = o.members.all(emptied(m.found))
 		m.askFound(m.found, true)
 		return
 	}
-	v := &m.match.data.reading.slots[sh.ranged]
-	if v.round != m.match.data.reading.round {
-		return
-	}
-	k := kindOf(v.raw[0])
-	if k != sh.order {
-		return
-	}
-	if at, ok := point(k, v.raw); ok {
+	if at, ok := point(kindOf(ranged.raw[0]), ranged.raw); ok {
 		m.found, m.edge = o.ranges.Load().holding(at, emptied(m.found), emptied(m.edge))
 		m.askFound(m.found, true)
 		m.askFound(m.edge, false)

@@ -18,6 +18,7 @@ type found struct {
 	round    uint32
 	next     int32 // of a field that has many values: 1 + index into more, 0 for the last
 	from, to int32 // of taken, the values below this one
+	slot     int32
 	hashed   uint8 // whether sum is known: see hash
 	sum      uint64
 	raw      string
@@ -144,7 +145,7 @@ func (r *reading) put(f *field, raw string, mark int) {
 	}
 	v := &r.slots[f.slot]
 	if f.many && v.round == r.round {
-		r.more = append(r.more, found{raw: raw, next: v.next})
+		r.more = append(r.more, found{slot: f.slot, raw: raw, next: v.next})
 		v.next = int32(len(r.more))
 		return
 	}
@@ -152,7 +153,17 @@ func (r *reading) put(f *field, raw string, mark int) {
 		r.taken = append(r.taken, f.slot)
 		mark = len(r.taken) - 1
 	}
-	*v = found{round: r.round, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))}
+	*v = found{round: r.round, slot: f.slot, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))}
+}
+
+// at returns what was found for the slot, nil when it is missing.
+func (r *reading) at(slot int32) *found {
+	if int(slot) < len(r.slots) {
+		if v := &r.slots[slot]; v.round == r.round {
+			return v
+		}
+	}
+	return nil
 }
 
 // value returns the value of the slot, "" when it is missing.

@@ -3,13 +3,12 @@ package filters
 import (
 	"encoding/binary"
 	"slices"
-	"strings"
 )
 
 // route is one way to a filter: what is looked up, and the values that are looked for.
 type route struct {
 	shape     *shape
-	values    string // encoded: the shape, then a value for each probe
+	legs      legs
 	low, high uint64 // of a ranged shape
 }
 
@@ -37,7 +36,7 @@ func (t *topic[T]) plain(p *program, conds []cond, create bool) (route, bool) {
 		}
 		s = t.newShape(list, nil, nil, invalid)
 	}
-	return route{shape: s, values: encodeValues(s, list)}, true
+	return route{shape: s, legs: s.legs(list)}, true
 }
 
 // route makes a way to a filter.
@@ -75,7 +74,7 @@ func (t *topic[T]) route(p *program, way []need) route {
 		}
 	}
 	r.shape = d.shape()
-	r.values = encodeValues(r.shape, d.probes)
+	r.legs = r.shape.legs(d.probes)
 	t.data.release(d.held) // the shape holds them now
 	return r
 }
@@ -152,18 +151,17 @@ func (r *route) tells(c *cond, b *bound) bool {
 	if c.old {
 		return false
 	}
-	slot, values := b.data[c.at], r.values[4:]
-	for _, p := range r.shape.probes {
-		var rest string
+	slot := b.data[c.at]
+	for rest := r.legs; rest != ""; {
+		st, value := rest.cut()
+		rest = st.skip(value)
 		switch {
-		case p.slot != slot:
+		case st.slot != slot || !st.valued():
 		case c.op == condPresent:
 			return true
-		case c.op == condEqual && p.prefix == 0, c.op == condPrefix && p.prefix > 0:
-			return strings.HasPrefix(values, string(c.with.encode(nil)))
+		case c.op == condEqual && st.op == legWhole, c.op == condPrefix && st.op == legPrefix:
+			return st.kind == c.with.kind && string(value[:len(value)-len(rest)]) == string(c.with.encode(nil))
 		}
-		_, rest = hashEncoded(values)
-		values = rest
 	}
 	switch c.op {
 	case condPresent:
@@ -190,7 +188,7 @@ func (b *bound) exclude(c *cond) bool {
 	not := []byte(b.not)
 	for i := range list {
 		not = binary.LittleEndian.AppendUint32(not, uint32(b.data[c.at]))
-		not = append(not, byte(c.op))
+		not = append(not, byte(c.op), byte(list[i].kind))
 		not = list[i].encode(not)
 	}
 	b.not = string(not)
@@ -207,7 +205,7 @@ func (r *reading) excludes(not string) bool {
 			return true
 		}
 		var equal bool
-		if not, equal = equalsRaw(not[5:], v.raw, false); equal {
+		if not, equal = equalsRaw(kind(not[5]), not[6:], v.raw, false); equal {
 			return true
 		}
 	}

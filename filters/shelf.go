@@ -1,52 +1,44 @@
 package filters
 
 import (
-	"math"
 	"sync/atomic"
-	"unsafe"
 )
 
 // shelf is the filters of one event type, or those of one owner among them, arranged so
 // that a row leads to those that may match it.
 //
-// A route is found by a hash of its shape and values. The few shapes that have many
-// filters are direct: each row is looked up once for each. The routes of all other shapes
-// are filed besides, so that a row meets only shapes that share values with it: see access.
+// A route is found by a hash of all its legs if its shape is direct: each row is looked
+// up once for each of those shapes. The routes of all others are filed besides, so that a
+// row meets only those with which it has two steps in common: see access.
 type shelf[T comparable] struct {
-	topic  *topic[T]
-	uses   map[*shape]*use[T]
-	shapes bag[*use[T]] // the same for who reads
-	direct atomic.Pointer[[]*use[T]]
-	spots  table[spot[T]]
-	access table[access[T]]
-	filed  atomic.Int64 // routes under access whose shape is not direct
-	// anchored is how many routes are filed under a place and not under a value.
-	anchored atomic.Int64
-	members  map[*bound]*listed[T]
-	loose    bag[*listed[T]] // filters that say nothing of a row by which to find them
+	topic   *topic[T]
+	uses    map[*shape]*use[T]
+	shapes  bag[*use[T]] // the same for who reads
+	direct  atomic.Pointer[[]*use[T]]
+	spots   table[spot[T]]
+	access  table[access[T]]
+	guides  guides
+	weights weights
+	filed   atomic.Int64 // routes under access whose shape is not direct
+	members map[*bound]*listed[T]
+	loose   bag[*listed[T]] // filters that say nothing of a row by which to find them
 }
 
 // use is a shape on a shelf.
 type use[T comparable] struct {
-	shape *shape
-	count int           // routes
-	since atomic.Uint64 // stamp from which it is direct; 0 for never, becoming while it is made so
-	spots bag[*spot[T]] // of the routes that are filed
+	shape  *shape
+	count  int // routes
+	direct atomic.Bool
+	mixed  atomic.Bool   // it is direct, but some of its routes are filed: they were there before
+	spots  bag[*spot[T]] // of the routes that are filed
 }
 
 const (
-	directMin = 32 // routes that make a shape direct
-	directMax = 16 // shapes that are direct, at most
-	becoming  = math.MaxUint64
+	directMin  = 32 // routes that make a shape direct
+	directMost = 4  // shapes that are direct for that
+	crowd      = 16 // routes at one access that make a shape direct besides
+	crowdMost  = 64 // shapes that are direct, at most
 )
-
-// spot is what a route leads to. When more is nil, it is the one subscriber of a plain
-// filter.
-type spot[T comparable] struct {
-	values string // where it is filed, then those of the route
-	one    T
-	more   atomic.Pointer[contents[T]]
-}
 
 // contents are the subscribers of a plain filter, and other filters of the same route.
 type contents[T comparable] struct {
@@ -70,49 +62,13 @@ type listed[T comparable] struct {
 	not         string
 }
 
-// newSpot makes a spot whose values lie behind it, in the same line of memory if they are
-// short.
-func newSpot[T comparable](one T, where filing, values string) *spot[T] {
-	var room struct {
-		s *spot[T]
-		b []byte
-	}
-	switch n := len(where) + len(values); {
-	case n <= 16:
-		made := &struct {
-			spot[T]
-			bytes [16]byte
-		}{}
-		room.s, room.b = &made.spot, made.bytes[:0]
-	case n <= 32:
-		made := &struct {
-			spot[T]
-			bytes [32]byte
-		}{}
-		room.s, room.b = &made.spot, made.bytes[:0]
-	default:
-		room.s, room.b = &spot[T]{}, make([]byte, 0, n)
-	}
-	b := append(append(room.b, where[:]...), values...)
-	room.s.one, room.s.values = one, unsafe.String(&b[0], len(b)) //nolint:gosec // nobody writes to b any more
-	return room.s
-}
-
-// route returns the values of the spot's route.
-func (e *spot[T]) route() string { return e.values[len(filing{}):] }
-
-func (e *spot[T]) where() filing { return filing{e.values[0], e.values[1]} }
-
-func (s *shelf[T]) hashOf(e *spot[T]) uint64 {
-	values := e.route()
-	return s.topic.shapeOf(values).hash(values)
-}
+func hashSpot[T comparable](e *spot[T]) uint64 { return e.route().hash() }
 
 // spot returns the spot of a route, nil when there is none.
 func (s *shelf[T]) spot(r *route, hash uint64) *spot[T] {
 	q := s.spots.find(hash)
 	for e := q.next(); e != nil; e = q.next() {
-		if e.route() == r.values {
+		if e.route() == r.legs {
 			return e
 		}
 	}
@@ -121,10 +77,10 @@ func (s *shelf[T]) spot(r *route, hash uint64) *spot[T] {
 
 // addPlain adds a subscriber of a plain filter and reports whether it was missing.
 func (s *shelf[T]) addPlain(r route, v T) bool {
-	hash := r.shape.hash(r.values)
+	hash := r.legs.hash()
 	e := s.spot(&r, hash)
 	if e == nil {
-		s.putSpot(&r, hash, v, nil)
+		s.putSpot(&r, v, nil)
 		return true
 	}
 	c := e.more.Load()
@@ -141,7 +97,7 @@ func (s *shelf[T]) addPlain(r route, v T) bool {
 	return true
 }
 
-func (s *shelf[T]) putSpot(r *route, hash uint64, one T, c *contents[T]) {
+func (s *shelf[T]) putSpot(r *route, one T, c *contents[T]) {
 	u := s.uses[r.shape]
 	if u == nil {
 		if s.uses == nil {
@@ -153,35 +109,41 @@ func (s *shelf[T]) putSpot(r *route, hash uint64, one T, c *contents[T]) {
 		r.shape.refs++
 	}
 	u.count++
-	where := s.file(u, r.values, hash)
-	e := newSpot(one, where, r.values)
+	where, by := filing{filedNowhere, filedNowhere}, [2]filedLeg{}
+	if !u.direct.Load() {
+		where, by = s.choose(r.legs)
+	}
+	e := newSpot(one, r.shape, where, r.legs)
 	if c != nil {
 		e.more.Store(c)
 	}
-	s.spots.put(e, s.hashOf)
+	s.spots.put(e, hashSpot[T])
 	if !where.filed() {
 		return
 	}
+	s.filed.Add(1)
 	u.spots.put(e)
-	if u.count >= directMin {
+	crowded := s.file(e, by)
+	direct := 0
+	if list := s.direct.Load(); list != nil {
+		direct = len(*list)
+	}
+	if u.count >= directMin && (direct < directMost || crowded && direct < crowdMost) {
 		s.makeDirect(u)
 	}
 }
 
-// makeDirect lets each row be looked up for the shape, if there is room for one more.
-// What was filed before stays so; who meets it passes by.
+// makeDirect lets each row be looked up for the shape. What was filed before stays so; who
+// meets it passes by.
 func (s *shelf[T]) makeDirect(u *use[T]) {
-	var list []*use[T]
+	var next []*use[T]
 	if old := s.direct.Load(); old != nil {
-		list = *old
+		next = append(next, *old...)
 	}
-	if len(list) >= directMax || u.since.Load() != 0 {
-		return
-	}
-	next := append(append(make([]*use[T], 0, len(list)+1), list...), u)
-	u.since.Store(becoming)
+	next = append(next, u)
+	u.mixed.Store(true)
 	s.direct.Store(&next)
-	u.since.Store(s.topic.stamp.Add(1))
+	u.direct.Store(true)
 	s.filed.Add(-int64(u.spots.size))
 }
 
@@ -189,17 +151,20 @@ func (s *shelf[T]) makeDirect(u *use[T]) {
 func (s *shelf[T]) dropSpot(e *spot[T], r *route, hash uint64) {
 	s.spots.drop(e, hash)
 	u := s.uses[r.shape]
-	if where := e.where(); where.filed() {
+	if e.where.filed() {
 		u.spots.drop(e)
-		s.unfile(u, where, r.values)
+		s.unfile(e)
+		if !u.direct.Load() {
+			s.filed.Add(-1)
+		}
 	}
 	if u.count--; u.count > 0 {
 		return
 	}
 	delete(s.uses, r.shape)
 	s.shapes.drop(u)
-	if u.since.Load() != 0 {
-		next := make([]*use[T], 0, directMax)
+	if u.direct.Load() {
+		next := make([]*use[T], 0, crowdMost)
 		for _, other := range *s.direct.Load() {
 			if other != u {
 				next = append(next, other)
@@ -213,7 +178,7 @@ func (s *shelf[T]) dropSpot(e *spot[T], r *route, hash uint64) {
 
 // dropPlain takes away a subscriber of a plain filter and reports whether it was there.
 func (s *shelf[T]) dropPlain(r route, v T) bool {
-	hash := r.shape.hash(r.values)
+	hash := r.legs.hash()
 	e := s.spot(&r, hash)
 	if e == nil {
 		return false
@@ -256,13 +221,13 @@ func (s *shelf[T]) addRoute(r *route, m *listed[T]) {
 		s.loose.put(m)
 		return
 	}
-	hash := r.shape.hash(r.values)
+	hash := r.legs.hash()
 	e := s.spot(r, hash)
 	if e == nil {
 		var nobody T
 		c := &contents[T]{}
 		c.put(r, m)
-		s.putSpot(r, hash, nobody, c)
+		s.putSpot(r, nobody, c)
 		return
 	}
 	c := e.more.Load()
@@ -316,7 +281,7 @@ func (s *shelf[T]) dropRoute(r *route, m *listed[T]) {
 		s.loose.drop(m)
 		return
 	}
-	hash := r.shape.hash(r.values)
+	hash := r.legs.hash()
 	e := s.spot(r, hash)
 	if e == nil {
 		return // two routes of one filter may be the same
@@ -343,7 +308,7 @@ func (s *shelf[T]) empty() bool { return s.spots.count == 0 && s.loose.size == 0
 
 // hasPlain and has report whether a subscriber is there.
 func (s *shelf[T]) hasPlain(r route, v T) bool {
-	e := s.spot(&r, r.shape.hash(r.values))
+	e := s.spot(&r, r.legs.hash())
 	if e == nil {
 		return false
 	}
