@@ -8,15 +8,7 @@ import (
 
 // The routes whose shape is not direct are filed under two of their legs, those that the
 // fewest others are filed under, or under one if they have no more. A row looks under what
-// it has: guides say of each slot where it can lead.
-
-// access is where routes are filed. A spot is at one access only.
-type access[T comparable] struct {
-	hash  uint64
-	one   atomic.Pointer[spot[T]]
-	more  atomic.Pointer[bag[*spot[T]]]
-	count int
-}
+// it has: guides say of each slot where it can lead, signs where nothing is.
 
 // aspect is what routes may ask of a slot: the whole value, the beginning of a string with
 // so many bytes, or that there is a value (isPresent) or one in a range (isNumber, isText).
@@ -197,7 +189,11 @@ const (
 
 func (f filing) filed() bool { return f[0] != filedNowhere }
 
-func hashAccess[T comparable](a *access[T]) uint64 { return a.hash }
+// hashFiled is the hash of the legs by which a spot is filed.
+func hashFiled[T comparable](e *spot[T]) uint64 {
+	hash, _ := filedHash(e.where, e.route().at(e.where))
+	return hash
+}
 
 // pairHash is the hash of two leaves, in any order.
 func pairHash(a, b uint64) uint64 { return mix(a+b, 1<<58) }
@@ -263,60 +259,66 @@ func (s legs) at(where filing) (by [2]filedLeg) {
 	return by
 }
 
-// accessHash returns the hash of the access, and the second aspect.
-func accessHash(where filing, by [2]filedLeg) (hash uint64, second aspect) {
+// filedAt reports whether the legs with the indexes are about these aspects.
+func (s legs) filedAt(where filing, a, b aspect) bool {
+	for i := 0; s != ""; i++ {
+		st, rest := s.cut()
+		if i == int(where[0]) || i == int(where[1]) {
+			if is := st.aspect(rest); is != a && is != b {
+				return false
+			}
+		}
+		s = st.skip(rest)
+	}
+	return (where[1] == filedNowhere) == (b == noAspect)
+}
+
+// filedHash returns the hash of the legs a route is filed by, and the second aspect.
+func filedHash(where filing, by [2]filedLeg) (hash uint64, second aspect) {
 	if where[1] == filedNowhere {
 		return by[0].leaf, noAspect
 	}
 	return pairHash(by[0].leaf, by[1].leaf), by[1].aspect
 }
 
-// file puts a spot where rows find it, chosen before.
+// file puts a spot where rows find it, by the legs that were chosen, and reports whether
+// many others are there.
 func (s *shelf[T]) file(e *spot[T], by [2]filedLeg) (crowded bool) {
-	hash, second := accessHash(e.where, by)
+	hash, second := filedHash(e.where, by)
 	s.weights.add(by[0].leaf)
 	if second != noAspect {
 		s.weights.add(by[1].leaf)
 	}
-	a := s.accessOf(hash)
-	switch {
-	case a == nil:
-		a = &access[T]{hash: hash}
-		a.one.Store(e)
-		s.access.put(a, hashAccess[T])
-	case a.one.Load() == nil:
-		a.one.Store(e)
-	case a.more.Load() == nil:
-		more := &bag[*spot[T]]{}
-		more.put(e)
-		a.more.Store(more)
-	default:
-		a.more.Load().put(e)
+	s.access.put(e, hashFiled[T])
+	if !s.signs.add(hash) {
+		s.fillSigns()
 	}
-	a.count++
 	s.guides.lead(by[0].aspect, second)
-	return a.count > crowd
+	there := 0
+	q := s.access.find(hash)
+	for there <= crowd && q.next() != nil {
+		there++
+	}
+	return there > crowd
 }
 
 // unfile takes a spot from where it is filed.
 func (s *shelf[T]) unfile(e *spot[T]) {
 	by := e.route().at(e.where)
-	hash, second := accessHash(e.where, by)
+	hash, second := filedHash(e.where, by)
 	s.weights.sub(by[0].leaf)
 	if second != noAspect {
 		s.weights.sub(by[1].leaf)
 	}
 	s.guides.forget(by[0].aspect, second)
-	a := s.accessOf(hash)
-	if a.count--; a.count == 0 {
-		s.access.drop(a, hash)
-		return
-	}
-	if a.one.Load() == e {
-		a.one.Store(nil)
-	} else {
-		a.more.Load().drop(e)
+	s.access.drop(e, hash)
+	if !s.signs.sub() {
+		s.fillSigns()
 	}
 }
 
-func (s *shelf[T]) accessOf(hash uint64) *access[T] { return s.access.seek(hash, hashAccess[T]) }
+func (s *shelf[T]) fillSigns() {
+	s.signs.fill(s.access.count, func(set func(hash uint64)) {
+		s.access.each(func(e *spot[T]) { set(hashFiled(e)) })
+	})
+}

@@ -52,12 +52,12 @@ func (m *Matches[T]) follow(s *shelf[T], a aspect, v *found, g guide) {
 			continue
 		}
 		if g.alone {
-			m.visit(s, leaf, v, nil)
+			m.visit(s, leaf, a, noAspect, v, nil)
 		}
 		for _, b := range g.others {
 			for w := r.at(b.slot); w != nil; w = r.afterOf(w, b) {
 				if other, ok := b.leaf(w); ok {
-					m.visit(s, pairHash(leaf, other), v, w)
+					m.visit(s, pairHash(leaf, other), a, b, v, w)
 				}
 			}
 		}
@@ -86,33 +86,20 @@ func (p aspect) leaf(v *found) (hash uint64, ok bool) {
 	}
 }
 
-// visit looks at the routes of an access, found by one value or two.
-func (m *Matches[T]) visit(s *shelf[T], hash uint64, v, w *found) {
-	if !s.access.may(hash) {
+// visit looks at the routes that are filed under a hash, of one value or two.
+func (m *Matches[T]) visit(s *shelf[T], hash uint64, a, b aspect, v, w *found) {
+	if !s.signs.may(hash) {
 		return
 	}
-	a := s.accessOf(hash)
-	if a == nil {
-		return
-	}
-	if e := a.one.Load(); e != nil {
-		m.consider(e, v, w)
-	}
-	if more := a.more.Load(); more != nil {
-		m.spots = more.all(emptied(m.spots))
-		for _, e := range m.spots {
-			m.consider(e, v, w)
+	q := s.access.find(hash)
+	for e := q.next(); e != nil; e = q.next() {
+		if m.newer(e) || len(m.passed) > 0 && slices.Contains(m.passed, e.shape) {
+			continue
 		}
-	}
-}
-
-// consider takes a spot if the row has all that its route asks for.
-func (m *Matches[T]) consider(e *spot[T], v, w *found) {
-	if m.newer(e) || len(m.passed) > 0 && slices.Contains(m.passed, e.shape) {
-		return
-	}
-	if ranged, ok := m.holds(e.route(), v, w); ok {
-		m.take(e, ranged)
+		route := e.route()
+		if ranged, ok := m.holds(route, v, w); ok && route.filedAt(e.where, a, b) {
+			m.take(e, ranged)
+		}
 	}
 }
 

@@ -16,7 +16,8 @@ type shelf[T comparable] struct {
 	shapes  bag[*use[T]] // the same for who reads
 	direct  atomic.Pointer[[]*use[T]]
 	spots   table[spot[T]]
-	access  table[access[T]]
+	access  table[spot[T]] // by the legs they are filed under
+	signs   signs          // of access
 	guides  guides
 	weights weights
 	filed   atomic.Int64 // routes under access whose shape is not direct

@@ -21,15 +21,14 @@ type directory[E any] struct {
 	segments []atomic.Pointer[segment[E]]
 }
 
-// segment is 512 bytes: eight lines of memory. The first tells hashes that nothing here has,
-// each of the others is a group, so that a search reads but one or two.
+// segment is 512 bytes: eight lines of memory. Each but the first is a group, so that a
+// search reads one as a rule.
 type segment[E any] struct {
 	next  atomic.Pointer[segment[E]]
-	known [4]atomic.Uint64 // a bit for each hash that was put here
-	depth uint8            // bits of the hash that its things share
-	used  uint8            // places that are not free; those of things that are gone count
+	depth uint8 // bits of the hash that its things share
+	used  uint8 // places that are not free; those of things that are gone count
 	live  uint8
-	_     [21]byte
+	_     [53]byte
 
 	groups [groups]group[E]
 }
@@ -65,21 +64,6 @@ func groupOf(hash uint64) int { return int(hash & 0xff * groups >> 8) }
 func marks(tags, tag uint64) uint64 {
 	same := tags ^ tag
 	return (same - ones) &^ same & highs &^ idle
-}
-
-func (s *segment[E]) know(hash uint64) {
-	at := hash >> 16 & 0xff
-	s.known[at/64].Store(s.known[at/64].Load() | 1<<(at%64))
-}
-
-// may reports whether there may be something with the hash.
-func (t *table[E]) may(hash uint64) bool {
-	d := t.dir.Load()
-	if d == nil {
-		return false
-	}
-	s, at := d.of(hash).Load(), hash>>16&0xff
-	return s.known[at/64].Load()>>(at%64)&1 == 1 || s.next.Load() != nil
 }
 
 // search is one walk over the things with a hash.
@@ -184,7 +168,6 @@ func (s *segment[E]) put(e *E, hash uint64) bool {
 				}
 				s.used++
 			}
-			s.know(hash)
 			// The tag first: whoever sees it without the thing passes by.
 			g.tags.Store(tags&^(0xff<<(8*i)) | tagOf(hash)<<(8*i))
 			g.items[i].Store(e)
