@@ -8,23 +8,26 @@ type Matches[T comparable] struct {
 	Yes     []T // whose filter matches
 	Unknown []T // whose filter needs a value that is not known, or reached its work limit
 
-	match    match
-	topic    *topic[T]
-	stamp    uint64 // what is newer is passed by
-	limit    int    // work of one filter
-	quick    int    // work of one filter before all others were asked
-	spare    int    // work of all filters that need more
-	dear     []dear[T]
-	oldRead  bool
-	direct   []*use[T]
-	passed   []uint32     // ids of shapes that are direct, with routes that are filed as well
-	found    []*listed[T] // scratch, as is edge
-	edge     []*listed[T]
-	shapes   []*use[T] // scratch, as is spots
-	spots    []*spot[T]
-	seen     []*listed[T] // filters with several ways to them that were asked
-	seenMany map[*listed[T]]bool
-	withheld map[int32]bool // slots of which nothing is known
+	match      match
+	topic      *topic[T]
+	stamp      uint64 // what is newer is passed by
+	limit      int    // work of one filter
+	quick      int    // work of one filter before all others were asked
+	spare      int    // work of all filters that need more
+	dear       []dear[T]
+	oldRead    bool
+	direct     []*use[T]
+	passed     []uint32 // ids of shapes that are direct, with routes that are filed as well
+	asks       []ask[T] // scratch, as are candidates
+	candidates []candidate[T]
+	warmed     uint32       // see lookNow
+	found      []*listed[T] // scratch, as is edge
+	edge       []*listed[T]
+	shapes     []*use[T] // scratch, as is spots
+	spots      []*spot[T]
+	seen       []*listed[T] // filters with several ways to them that were asked
+	seenMany   map[*listed[T]]bool
+	withheld   map[int32]bool // slots of which nothing is known
 }
 
 // Match finds the filters of an event type that match the event: with an owner those of
@@ -357,10 +360,10 @@ func (m *Matches[T]) askSpot(e *spot[T]) {
 		}
 		return
 	}
-	if c.subscribers.some() && m.plain(route) == Unknown {
-		m.Unknown = c.subscribers.all(m.Unknown)
+	if !c.plainEmpty() && m.plain(route) == Unknown {
+		m.Unknown = c.all(m.Unknown)
 	}
-	if o := c.others.Load(); o != nil {
+	if o := c.others; o != nil {
 		m.found = o.members.all(emptied(m.found))
 		m.found = o.ranges.Load().all(m.found)
 		m.askFound(m.found, false)

@@ -2,8 +2,33 @@ package filters
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"slices"
 )
+
+// What is looked up lies all over the memory, and to wait for one line of it after the
+// other is most of what a match costs among very many filters. So the look-ups of a row are
+// made together, in stages: in each the lines of all of them are asked for before the first
+// is used, and the processor waits for several at once.
+
+// ask is one look-up of spots by a hash.
+type ask[T comparable] struct {
+	hash   uint64
+	group  *group[spot[T]]
+	first  *segment[spot[T]]
+	tags   uint64
+	direct *shape
+	a, b   aspect // of a look-up among what is filed
+	v, w   *found // the values it was made for; many values of one slot lead to several look-ups
+}
+
+// candidate is a spot that a look-up came by.
+type candidate[T comparable] struct {
+	spot   *spot[T]
+	by     int // index of the look-up
+	ranged *found
+	more   *contents[T]
+}
 
 // look finds the filters of a shelf.
 func (m *Matches[T]) look(s *shelf[T]) {
@@ -22,11 +47,108 @@ func (m *Matches[T]) look(s *shelf[T]) {
 	if filed {
 		m.lookByValue(s)
 	}
+	m.lookNow(s)
 	m.found = s.loose.all(emptied(m.found))
 	m.askFound(m.found, false)
 	if len(m.withheld) > 0 {
 		m.askWithheld(s)
 	}
+}
+
+// asksAtOnce bounds the memory of one stage.
+const asksAtOnce = 64
+
+// lookFor notes a look-up, to be made with others.
+func (m *Matches[T]) lookFor(s *shelf[T], q ask[T]) {
+	if m.asks = append(m.asks, q); len(m.asks) >= asksAtOnce {
+		m.lookNow(s)
+	}
+}
+
+// lookNow makes the look-ups that were noted.
+func (m *Matches[T]) lookNow(s *shelf[T]) {
+	if len(m.asks) == 0 {
+		return
+	}
+	direct, filed := s.spots.dir.Load(), s.access.dir.Load()
+	for i := range m.asks {
+		q, d := &m.asks[i], direct
+		if q.direct == nil {
+			d = filed
+		}
+		if d == nil {
+			q.first = nil
+			continue
+		}
+		q.first = d.of(q.hash).Load()
+		q.group = &q.first.groups[groupOf(q.hash)]
+		q.tags = q.group.tags.Load()
+	}
+	for i := range m.asks {
+		if q := &m.asks[i]; q.first != nil {
+			m.gather(q, i)
+		}
+	}
+	touched := uint32(0)
+	for i := range m.candidates {
+		touched += m.candidates[i].spot.shape
+	}
+	m.check()
+	for i := range m.candidates {
+		if c := m.candidates[i].more; c != nil {
+			touched += uint32(c.few)
+		}
+	}
+	m.warmed = touched // or the compiler leaves the stages out
+	for i := range m.candidates {
+		m.take(&m.candidates[i])
+	}
+	clear(m.asks)
+	clear(m.candidates)
+	m.asks, m.candidates = m.asks[:0], m.candidates[:0]
+}
+
+// gather notes the spots that one look-up comes by.
+func (m *Matches[T]) gather(q *ask[T], by int) {
+	tag := tagOf(q.hash) * ones
+	for hits := marks(q.tags, tag); hits != 0; hits &= hits - 1 {
+		if e := q.group.items[bits.TrailingZeros64(hits)/8].Load(); e != nil {
+			m.candidates = append(m.candidates, candidate[T]{spot: e, by: by})
+		}
+	}
+	if marks(q.tags, tagFree*ones) != 0 && q.first.next.Load() == nil {
+		return
+	}
+	for r := q.first.beyond(q.hash, q.tags); ; {
+		e := r.next()
+		if e == nil {
+			return
+		}
+		m.candidates = append(m.candidates, candidate[T]{spot: e, by: by})
+	}
+}
+
+// check keeps the candidates whose routes the row has.
+func (m *Matches[T]) check() {
+	kept := m.candidates[:0]
+	for _, c := range m.candidates {
+		q := &m.asks[c.by]
+		switch {
+		case q.direct != nil && c.spot.shape != q.direct.id:
+			continue
+		case q.direct == nil && (m.newer(c.spot) || len(m.passed) > 0 && slices.Contains(m.passed, c.spot.shape)):
+			continue
+		}
+		route := c.spot.route()
+		ranged, ok := m.holds(route, q.v, q.w)
+		if !ok || q.direct == nil && !route.filedAt(c.spot.where, q.a, q.b) {
+			continue
+		}
+		c.ranged, c.more = ranged, c.spot.more.Load()
+		kept = append(kept, c)
+	}
+	clear(m.candidates[len(kept):])
+	m.candidates = kept
 }
 
 // lookByValue finds the routes that are filed under what the row has.
@@ -86,20 +208,10 @@ func (p aspect) leaf(v *found) (hash uint64, ok bool) {
 	}
 }
 
-// visit looks at the routes that are filed under a hash, of one value or two.
+// visit notes a look-up among the routes that are filed, for one value or two.
 func (m *Matches[T]) visit(s *shelf[T], hash uint64, a, b aspect, v, w *found) {
-	if !s.signs.may(hash) {
-		return
-	}
-	q := s.access.find(hash)
-	for e := q.next(); e != nil; e = q.next() {
-		if m.newer(e) || len(m.passed) > 0 && slices.Contains(m.passed, e.shape) {
-			continue
-		}
-		route := e.route()
-		if ranged, ok := m.holds(route, v, w); ok && route.filedAt(e.where, a, b) {
-			m.take(e, ranged)
-		}
+	if s.signs.may(hash) {
+		m.lookFor(s, ask[T]{hash: hash, a: a, b: b, v: v, w: w})
 	}
 }
 
@@ -134,13 +246,13 @@ func (m *Matches[T]) lookUp(s *shelf[T], sh *shape) {
 		sum += leaf
 	}
 	if !many {
-		m.lookAt(s, sh, finish(sum), nil)
+		m.lookFor(s, ask[T]{hash: finish(sum), direct: sh})
 		return
 	}
 	place := sh.probes[0].place()
 	for v := r.at(sh.probes[0].slot); v != nil; v = r.after(v) {
 		if v.hash() {
-			m.lookAt(s, sh, finish(sum+mix(v.sum, place)), v)
+			m.lookFor(s, ask[T]{hash: finish(sum + mix(v.sum, place)), direct: sh, v: v})
 		}
 	}
 }
@@ -159,19 +271,6 @@ func (p probe) leaf(v *found) (hash uint64, ok bool) {
 		return 0, false
 	}
 	return mix(maphash.String(hashSeed, s[:p.prefix]), p.place()), true
-}
-
-// lookAt finds the filters of one shape whose routes have the hash.
-func (m *Matches[T]) lookAt(s *shelf[T], sh *shape, hash uint64, many *found) {
-	q := s.spots.find(hash)
-	for e := q.next(); e != nil; e = q.next() {
-		if e.shape != sh.id {
-			continue
-		}
-		if ranged, ok := m.holds(e.route(), many, nil); ok {
-			m.take(e, ranged)
-		}
-	}
 }
 
 // holds reports whether the row has what the legs of a route ask for, all but that a value
@@ -212,15 +311,15 @@ func (m *Matches[T]) holds(route legs, v, w *found) (ranged *found, ok bool) {
 	return ranged, true
 }
 
-// take answers for what a route leads to. With ranged it asks for a value in a range.
-func (m *Matches[T]) take(e *spot[T], ranged *found) {
-	c := e.more.Load()
+// take answers for what a route leads to.
+func (m *Matches[T]) take(found *candidate[T]) {
+	c, ranged := found.more, found.ranged
 	if c == nil {
-		m.Yes = append(m.Yes, e.one)
+		m.Yes = append(m.Yes, found.spot.one)
 		return
 	}
-	m.Yes = c.subscribers.all(m.Yes)
-	o := c.others.Load()
+	m.Yes = c.all(m.Yes)
+	o := c.others
 	if o == nil {
 		return
 	}

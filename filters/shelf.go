@@ -41,12 +41,6 @@ const (
 	crowdMost  = 64 // shapes that are direct, at most
 )
 
-// contents are the subscribers of a plain filter, and other filters of the same route.
-type contents[T comparable] struct {
-	subscribers bag[T]
-	others      atomic.Pointer[others[T]]
-}
-
 // others are the filters of a route that are not plain: those of a range by it.
 type others[T comparable] struct {
 	members bag[*listed[T]]
@@ -78,24 +72,21 @@ func (s *shelf[T]) spot(r *route, hash uint64) *spot[T] {
 
 // addPlain adds a subscriber of a plain filter and reports whether it was missing.
 func (s *shelf[T]) addPlain(r route, v T) bool {
-	hash := r.legs.hash()
-	e := s.spot(&r, hash)
+	e := s.spot(&r, r.legs.hash())
 	if e == nil {
 		s.putSpot(&r, v, nil)
 		return true
 	}
 	c := e.more.Load()
-	if c != nil {
-		return c.subscribers.put(v)
+	if c == nil {
+		if e.one == v {
+			return false
+		}
+		c = contentsOf(nil, []T{e.one})
 	}
-	if e.one == v {
-		return false
-	}
-	c = &contents[T]{}
-	c.subscribers.put(e.one)
-	c.subscribers.put(v)
-	e.more.Store(c)
-	return true
+	next, missing := c.with(v)
+	e.more.Store(next)
+	return missing
 }
 
 func (s *shelf[T]) putSpot(r *route, one T, c *contents[T]) {
@@ -185,18 +176,23 @@ func (s *shelf[T]) dropPlain(r route, v T) bool {
 		return false
 	}
 	c := e.more.Load()
-	switch {
-	case c == nil && e.one != v:
-		return false
-	case c != nil && !c.subscribers.drop(v):
-		return false
-	case c == nil || c.empty():
+	if c == nil {
+		if e.one != v {
+			return false
+		}
 		s.dropSpot(e, &r, hash)
+		return true
 	}
-	return true
+	next, found := c.without(v)
+	switch {
+	case !found:
+	case next.empty():
+		s.dropSpot(e, &r, hash)
+	default:
+		e.more.Store(next)
+	}
+	return found
 }
-
-func (c *contents[T]) empty() bool { return c.subscribers.size == 0 && c.others.Load() == nil }
 
 // add adds a subscriber of a filter that is not plain.
 func (s *shelf[T]) add(b *bound, v T) bool {
@@ -222,41 +218,39 @@ func (s *shelf[T]) addRoute(r *route, m *listed[T]) {
 		s.loose.put(m)
 		return
 	}
-	hash := r.legs.hash()
-	e := s.spot(r, hash)
+	e := s.spot(r, r.legs.hash())
 	if e == nil {
 		var nobody T
-		c := &contents[T]{}
-		c.put(r, m)
-		s.putSpot(r, nobody, c)
+		o := &others[T]{}
+		o.put(r, m)
+		s.putSpot(r, nobody, contentsOf(o, []T(nil)))
 		return
 	}
 	c := e.more.Load()
-	if c == nil { // a plain filter has the same route
-		c = &contents[T]{}
-		c.subscribers.put(e.one)
-		c.put(r, m)
-		e.more.Store(c)
+	if c != nil && c.others != nil {
+		c.others.put(r, m)
 		return
 	}
-	c.put(r, m)
+	o := &others[T]{}
+	o.put(r, m)
+	if c == nil { // a plain filter has the same route
+		c = contentsOf(nil, []T{e.one})
+	}
+	e.more.Store(c.having(o))
 }
 
 // open reports whether the shape asks for nothing, so that every row has it.
 func (s *shape) open() bool { return len(s.probes) == 0 && len(s.present) == 0 && s.ranged < 0 }
 
-func (c *contents[T]) put(r *route, m *listed[T]) {
-	o := c.others.Load()
-	if o == nil {
-		o = &others[T]{}
-		defer c.others.Store(o)
-	}
+func (o *others[T]) put(r *route, m *listed[T]) {
 	if r.shape.ranged < 0 {
 		o.members.put(m)
 		return
 	}
 	o.ranges.Store(o.ranges.Load().put(r.low, r.high, m))
 }
+
+func (o *others[T]) empty() bool { return o.members.size == 0 && o.ranges.Load() == nil }
 
 // drop takes away a subscriber of a filter that is not plain.
 func (s *shelf[T]) drop(b *bound, v T) bool {
@@ -288,21 +282,23 @@ func (s *shelf[T]) dropRoute(r *route, m *listed[T]) {
 		return // two routes of one filter may be the same
 	}
 	c := e.more.Load()
-	if c == nil || c.others.Load() == nil {
+	if c == nil || c.others == nil {
 		return
 	}
-	o := c.others.Load()
+	o := c.others
 	if r.shape.ranged < 0 {
 		o.members.drop(m)
 	} else if rest, found := o.ranges.Load().drop(r.low, m); found {
 		o.ranges.Store(rest)
 	}
-	if o.members.size == 0 && o.ranges.Load() == nil {
-		c.others.Store(nil)
+	if !o.empty() {
+		return
 	}
-	if c.empty() {
+	if c = c.having(nil); c.empty() {
 		s.dropSpot(e, r, hash)
+		return
 	}
+	e.more.Store(c)
 }
 
 func (s *shelf[T]) empty() bool { return s.spots.count == 0 && s.loose.size == 0 }
@@ -314,7 +310,7 @@ func (s *shelf[T]) hasPlain(r route, v T) bool {
 		return false
 	}
 	if c := e.more.Load(); c != nil {
-		return c.subscribers.has(v)
+		return c.has(v)
 	}
 	return e.one == v
 }
