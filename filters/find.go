@@ -20,7 +20,7 @@ type Matches[T comparable] struct {
 	passed     []uint32 // ids of shapes that are direct, with routes that are filed as well
 	asks       []ask[T] // scratch, as are candidates
 	candidates []candidate[T]
-	warmed     uint32       // see lookNow
+	warmed     int32        // see lookNow
 	found      []*listed[T] // scratch, as is edge
 	edge       []*listed[T]
 	shapes     []*use[T] // scratch, as is spots
@@ -139,6 +139,9 @@ func (m *Matches[T]) withhold(columns []string) {
 // askFound answers for the filters that were found. Those whose route tells everything
 // need not be asked, if it was their route that led to them.
 func (m *Matches[T]) askFound(list []*listed[T], told bool) {
+	for _, l := range list { // see lookNow
+		m.warmed += l.notAt
+	}
 	for _, l := range list {
 		if l.born > m.stamp || l.several && !m.first(l) {
 			continue
@@ -151,7 +154,8 @@ func (m *Matches[T]) askFound(list []*listed[T], told bool) {
 				m.dear = append(m.dear, dear[T]{bound: l.bound, listed: l})
 				continue
 			}
-		case l.not != "" && m.match.data.reading.excludes(l.not):
+		case !l.hasNot || m.match.data.reading.differs(l.notAt, l.not, l.nots):
+		case m.match.data.reading.excludes(l.bound.not):
 			verdict = No
 		}
 		switch verdict {
@@ -365,7 +369,7 @@ func (m *Matches[T]) askSpot(e *spot[T]) {
 	}
 	if o := c.others; o != nil {
 		m.found = o.members.all(emptied(m.found))
-		m.found = o.ranges.Load().all(m.found)
+		m.found = o.ranges.all(m.found)
 		m.askFound(m.found, false)
 	}
 }

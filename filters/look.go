@@ -13,13 +13,14 @@ import (
 
 // ask is one look-up of spots by a hash.
 type ask[T comparable] struct {
-	hash   uint64
-	group  *group[spot[T]]
-	first  *segment[spot[T]]
-	tags   uint64
-	direct *shape
-	a, b   aspect // of a look-up among what is filed
-	v, w   *found // the values it was made for; many values of one slot lead to several look-ups
+	hash    uint64
+	segment *segment[spot[T]] // nil when it is done
+	at      int               // the group there
+	left    int               // groups to come
+	tags    uint64
+	direct  *shape
+	a, b    aspect // of a look-up among what is filed
+	v, w    *found // the values it was made for; many values of one slot lead to several look-ups
 }
 
 // candidate is a spot that a look-up came by.
@@ -76,56 +77,55 @@ func (m *Matches[T]) lookNow(s *shelf[T]) {
 		if q.direct == nil {
 			d = filed
 		}
-		if d == nil {
-			q.first = nil
-			continue
-		}
-		q.first = d.of(q.hash).Load()
-		q.group = &q.first.groups[groupOf(q.hash)]
-		q.tags = q.group.tags.Load()
-	}
-	for i := range m.asks {
-		if q := &m.asks[i]; q.first != nil {
-			m.gather(q, i)
+		if d != nil {
+			q.segment, q.at, q.left = d.of(q.hash).Load(), groupOf(q.hash), groups
 		}
 	}
-	touched := uint32(0)
+	for more := true; more; {
+		for i := range m.asks {
+			if q := &m.asks[i]; q.segment != nil {
+				q.tags = q.segment.groups[q.at].tags.Load()
+			}
+		}
+		more = false
+		for i := range m.asks {
+			if q := &m.asks[i]; q.segment != nil {
+				m.gather(q, i)
+				more = more || q.segment != nil
+			}
+		}
+	}
+	warmed := uint32(0) // or the compiler leaves out what is read ahead
 	for i := range m.candidates {
-		touched += m.candidates[i].spot.shape
+		warmed += m.candidates[i].spot.shape
 	}
 	m.check()
 	for i := range m.candidates {
 		if c := m.candidates[i].more; c != nil {
-			touched += uint32(c.few)
+			warmed += uint32(c.few)
 		}
 	}
-	m.warmed = touched // or the compiler leaves the stages out
-	for i := range m.candidates {
-		m.take(&m.candidates[i])
-	}
+	m.warmed += int32(warmed)
+	m.takeAll()
 	clear(m.asks)
 	clear(m.candidates)
 	m.asks, m.candidates = m.asks[:0], m.candidates[:0]
 }
 
-// gather notes the spots that one look-up comes by.
+// gather notes the spots that a look-up comes by in one group, and goes on to the next.
 func (m *Matches[T]) gather(q *ask[T], by int) {
-	tag := tagOf(q.hash) * ones
-	for hits := marks(q.tags, tag); hits != 0; hits &= hits - 1 {
-		if e := q.group.items[bits.TrailingZeros64(hits)/8].Load(); e != nil {
+	for hits := marks(q.tags, tagOf(q.hash)*ones); hits != 0; hits &= hits - 1 {
+		if e := q.segment.groups[q.at].items[bits.TrailingZeros64(hits)/8].Load(); e != nil {
 			m.candidates = append(m.candidates, candidate[T]{spot: e, by: by})
 		}
 	}
-	if marks(q.tags, tagFree*ones) != 0 && q.first.next.Load() == nil {
+	if q.left--; q.left > 0 && marks(q.tags, tagFree*ones) == 0 {
+		if q.at++; q.at == groups {
+			q.at = 0
+		}
 		return
 	}
-	for r := q.first.beyond(q.hash, q.tags); ; {
-		e := r.next()
-		if e == nil {
-			return
-		}
-		m.candidates = append(m.candidates, candidate[T]{spot: e, by: by})
-	}
+	q.segment, q.at, q.left = q.segment.next.Load(), groupOf(q.hash), groups
 }
 
 // check keeps the candidates whose routes the row has.
@@ -311,26 +311,31 @@ func (m *Matches[T]) holds(route legs, v, w *found) (ranged *found, ok bool) {
 	return ranged, true
 }
 
-// take answers for what a route leads to.
-func (m *Matches[T]) take(found *candidate[T]) {
-	c, ranged := found.more, found.ranged
-	if c == nil {
-		m.Yes = append(m.Yes, found.spot.one)
-		return
+// takeAll answers for what the routes of the candidates lead to.
+func (m *Matches[T]) takeAll() {
+	others := 0
+	for i := range m.candidates {
+		found := &m.candidates[i]
+		c := found.more
+		if c == nil {
+			m.Yes = append(m.Yes, found.spot.one)
+			continue
+		}
+		m.Yes = c.all(m.Yes)
+		if c.others != nil {
+			m.candidates[others].more, m.candidates[others].ranged = c, found.ranged
+			others++
+		}
 	}
-	m.Yes = c.all(m.Yes)
-	o := c.others
-	if o == nil {
-		return
+	m.found, m.edge = emptied(m.found), emptied(m.edge)
+	for i := range others {
+		o, ranged := m.candidates[i].more.others, m.candidates[i].ranged
+		if ranged == nil {
+			m.found = o.members.all(m.found)
+		} else if at, ok := point(kindOf(ranged.raw[0]), ranged.raw); ok {
+			m.found, m.edge = o.ranges.holding(at, m.found, m.edge)
+		}
 	}
-	if ranged == nil {
-		m.found = o.members.all(emptied(m.found))
-		m.askFound(m.found, true)
-		return
-	}
-	if at, ok := point(kindOf(ranged.raw[0]), ranged.raw); ok {
-		m.found, m.edge = o.ranges.Load().holding(at, emptied(m.found), emptied(m.edge))
-		m.askFound(m.found, true)
-		m.askFound(m.edge, false)
-	}
+	m.askFound(m.found, true)
+	m.askFound(m.edge, false)
 }

@@ -195,6 +195,28 @@ func (b *bound) exclude(c *cond) bool {
 	return true
 }
 
+// notHashes returns what is short of b.not: its slot and parts of the hashes of its scalars,
+// if there is one slot and there are at most two scalars.
+func (b *bound) notHashes() (slot int32, hashes [2]uint32, n uint8) {
+	for not := b.not; not != ""; n++ {
+		at := int32(binary.LittleEndian.Uint32([]byte(not[:4])))
+		if n > 0 && at != slot || int(n) == len(hashes) {
+			return 0, hashes, 0
+		}
+		slot = at
+		hash, rest := hashEncoded(kind(not[5]), not[6:])
+		hashes[n] = uint32(hash)
+		not = rest
+	}
+	return slot, hashes, n
+}
+
+// differs reports for sure that the value of the slot is a scalar with none of the hashes.
+func (r *reading) differs(slot int32, hashes [2]uint32, n uint8) bool {
+	v := r.at(slot)
+	return v != nil && n > 0 && v.hash() && uint32(v.sum) != hashes[0] && (n == 1 || uint32(v.sum) != hashes[1])
+}
+
 // excludes reports whether one of the values equals a scalar that it must not, or is no
 // scalar where only scalars may differ.
 func (r *reading) excludes(not string) bool {

@@ -44,7 +44,7 @@ const (
 // others are the filters of a route that are not plain: those of a range by it.
 type others[T comparable] struct {
 	members bag[*listed[T]]
-	ranges  atomic.Pointer[interval[listed[T]]]
+	ranges  ranges[listed[T]]
 }
 
 // listed is a filter that is not plain, with its subscribers.
@@ -54,7 +54,18 @@ type listed[T comparable] struct {
 	born        uint64
 	several     bool // as in bound
 	told        bool // its route says everything but the ends of its range, and not
-	not         string
+	hasNot      bool // there is a not; if it is for one slot and for two scalars at most:
+	nots        uint8
+	notAt       int32     // the slot
+	not         [2]uint32 // parts of the scalars' hashes
+}
+
+// newListed makes one for the first subscriber.
+func newListed[T comparable](b *bound, v T) *listed[T] {
+	l := &listed[T]{bound: b, born: b.born, several: b.several, told: b.told && len(b.rest) == 0, hasNot: b.not != ""}
+	l.subscribers.one = v
+	l.notAt, l.not, l.nots = b.notHashes()
+	return l
 }
 
 func hashSpot[T comparable](e *spot[T]) uint64 { return e.route().hash() }
@@ -203,8 +214,7 @@ func (s *shelf[T]) add(b *bound, v T) bool {
 	if s.members == nil {
 		s.members = map[*bound]*listed[T]{}
 	}
-	m = &listed[T]{bound: b, born: b.born, several: b.several, told: b.told && len(b.rest) == 0, not: b.not}
-	m.subscribers.one = v
+	m = newListed(b, v)
 	s.members[b] = m
 	b.refs++
 	for i := range b.routes {
@@ -247,10 +257,10 @@ func (o *others[T]) put(r *route, m *listed[T]) {
 		o.members.put(m)
 		return
 	}
-	o.ranges.Store(o.ranges.Load().put(r.low, r.high, m))
+	o.ranges.put(r.low, r.high, m)
 }
 
-func (o *others[T]) empty() bool { return o.members.size == 0 && o.ranges.Load() == nil }
+func (o *others[T]) empty() bool { return o.members.size == 0 && o.ranges.empty() }
 
 // drop takes away a subscriber of a filter that is not plain.
 func (s *shelf[T]) drop(b *bound, v T) bool {
@@ -288,8 +298,8 @@ func (s *shelf[T]) dropRoute(r *route, m *listed[T]) {
 	o := c.others
 	if r.shape.ranged < 0 {
 		o.members.drop(m)
-	} else if rest, found := o.ranges.Load().drop(r.low, m); found {
-		o.ranges.Store(rest)
+	} else {
+		o.ranges.drop(r.low, m)
 	}
 	if !o.empty() {
 		return

@@ -89,15 +89,6 @@ func (t *table[E]) find(hash uint64) search[E] {
 	return q
 }
 
-// beyond goes on with a search after the first group of the segment, whose tags were seen.
-func (s *segment[E]) beyond(hash, tags uint64) search[E] {
-	at := groupOf(hash)
-	return search[E]{
-		segment: s, tag: tagOf(hash) * ones, start: at, group: at, left: groups,
-		last: marks(tags, tagFree*ones) != 0,
-	}
-}
-
 // of returns the place of the segment for a hash.
 func (d *directory[E]) of(hash uint64) *atomic.Pointer[segment[E]] {
 	return &d.segments[hash>>1>>(63-d.depth)]
