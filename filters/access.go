@@ -163,7 +163,7 @@ func (w *weights) of(leaf uint64) int {
 }
 
 func (w *weights) add(leaf uint64) {
-	if w.total++; w.total > len(w.cells) {
+	if w.total++; 4*w.total > len(w.cells) {
 		w.cells = append(w.cells, w.cells...) // what two leaves share now counts for both
 		if len(w.cells) == 0 {
 			w.cells = make([]uint32, 16)
@@ -223,13 +223,13 @@ func (st leg) aspect(rest legs) aspect {
 // choose returns the two legs to file a route by.
 func (s *shelf[T]) choose(route legs) (at filing, by [2]filedLeg) {
 	at = filing{filedNowhere, filedNowhere}
-	least := [2]int{math.MaxInt, math.MaxInt}
+	least, many := [2]int{math.MaxInt, math.MaxInt}, false
 	for i := 0; route != "" && i < filedMost; i++ {
 		st, rest := route.cut()
 		leaf, behind := st.leaf(rest)
 		weight := s.weights.of(leaf)
 		if st.op == legMany {
-			weight = -1 // so that it is known which of many values led here
+			many, weight = weight > 0, -1 // so that it is known which of many values led here
 		}
 		switch {
 		case weight < least[0]:
@@ -240,6 +240,9 @@ func (s *shelf[T]) choose(route legs) (at filing, by [2]filedLeg) {
 			at[1], by[1], least[1] = byte(i), filedLeg{st.aspect(rest), leaf}, weight
 		}
 		route = behind
+	}
+	if least[0] <= 0 && !many { // nobody to be told apart from
+		at[1] = filedNowhere
 	}
 	return at, by
 }

@@ -169,7 +169,7 @@ func (m *Matches[T]) lookByValue(s *shelf[T]) {
 func (m *Matches[T]) follow(s *shelf[T], a aspect, v *found, g guide) {
 	r := m.match.data.reading
 	for ; v != nil; v = r.afterOf(v, a) {
-		leaf, ok := a.leaf(v)
+		leaf, ok := r.leaf(a, v)
 		if !ok {
 			continue
 		}
@@ -178,12 +178,37 @@ func (m *Matches[T]) follow(s *shelf[T], a aspect, v *found, g guide) {
 		}
 		for _, b := range g.others {
 			for w := r.at(b.slot); w != nil; w = r.afterOf(w, b) {
-				if other, ok := b.leaf(w); ok {
+				if other, ok := r.leaf(b, w); ok {
 					m.visit(s, pairHash(leaf, other), a, b, v, w)
 				}
 			}
 		}
 	}
+}
+
+// prefixLeaf is the hash of the beginning of a value, kept as pairs need it again and again.
+type prefixLeaf struct {
+	aspect aspect
+	round  uint32 // of the reading
+	ok     bool
+	leaf   uint64
+}
+
+// leaf returns the hash of what a value has at an aspect.
+func (r *reading) leaf(p aspect, v *found) (hash uint64, ok bool) {
+	if p.how == isWhole {
+		ok = v.hash()
+		return mix(v.sum, probe{slot: p.slot}.place()), ok
+	}
+	if p.how < 0 {
+		return p.leaf(v)
+	}
+	kept := &r.prefixes[uint32(p.slot*5+p.how)%uint32(len(r.prefixes))]
+	if kept.round != r.round || kept.aspect != p {
+		hash, ok = p.leaf(v)
+		*kept = prefixLeaf{aspect: p, round: r.round, leaf: hash, ok: ok}
+	}
+	return kept.leaf, kept.ok
 }
 
 // afterOf returns the next value for a place: only of whole values each counts.

@@ -9,6 +9,7 @@ type reading struct {
 	taken    []int32  // slots in the order of the text, to take back what a repeated key replaces
 	more     []found  // further values of fields that have many; found.next leads through them
 	met      []uint64 // scratch of thin
+	prefixes [64]prefixLeaf
 	nonASCII bool
 	escaped  int // where the last escape began that was read, -1 for none
 }
@@ -117,6 +118,7 @@ func (r *reading) begin() {
 	r.round++
 	if r.round == 0 { // after 4 billion documents
 		clear(r.slots)
+		clear(r.prefixes[:])
 		r.round = 1
 	}
 	r.taken, r.more, r.nonASCII, r.escaped = r.taken[:0], r.more[:0], false, -1

@@ -42,7 +42,7 @@ func (t *topic[T]) plain(p *program, conds []cond, create bool) (route, bool) {
 // route makes a way to a filter.
 func (t *topic[T]) route(p *program, way []need) route {
 	d := draft[T]{topic: t, program: p}
-	var prefix, many *need
+	var many *need
 	for i := range way {
 		n := &way[i]
 		switch {
@@ -50,15 +50,15 @@ func (t *topic[T]) route(p *program, way []need) route {
 			d.probe(n, probe{})
 		case n.op == needEqual && many == nil:
 			many = n
-		case n.op == needPrefix && (prefix == nil || len(n.with.text) > len(prefix.with.text)):
-			prefix = n
 		}
 	}
 	if many != nil {
 		d.probe(many, probe{many: true})
 	}
-	if prefix != nil {
-		d.probe(prefix, probe{prefix: int32(len(prefix.with.text))})
+	for i := range way {
+		if n := &way[i]; n.op == needPrefix && longest(way, n) {
+			d.probe(n, probe{prefix: int32(len(n.with.text))})
+		}
 	}
 	r := route{high: allPoints}
 	if n := bestRange(way); n != nil {
@@ -77,6 +77,13 @@ func (t *topic[T]) route(p *program, way []need) route {
 	r.legs = r.shape.legs(d.probes)
 	t.data.release(d.held) // the shape holds them now
 	return r
+}
+
+// longest reports whether no other prefix of the same value is longer.
+func longest(way []need, n *need) bool {
+	return !slices.ContainsFunc(way, func(m need) bool {
+		return m.op == needPrefix && m.at == n.at && len(m.with.text) > len(n.with.text)
+	})
 }
 
 // draft is a shape on its way.

@@ -11,7 +11,7 @@ type signs struct {
 }
 
 // signsEach is how many bits there are at least for each hash.
-const signsEach = 12
+const signsEach = 4
 
 // may reports whether the hash may be there.
 func (s *signs) may(hash uint64) bool {
