@@ -30,14 +30,8 @@ func (c *contents[T]) list() []T {
 	if c.few == 0 {
 		return nil
 	}
-	behind := unsafe.Add(unsafe.Pointer(c), unsafe.Offsetof(withBehind[T]{}.first)) //nolint:gosec // contentsFor left room for them
-	return unsafe.Slice((*T)(behind), c.few)                                        //nolint:gosec // the same
-}
-
-// withBehind says where the first of the subscribers lies.
-type withBehind[T comparable] struct {
-	contents[T]
-	first T
+	behind := unsafe.Add(unsafe.Pointer(c), unsafe.Sizeof(*c)) //nolint:gosec // contentsFor left room for them
+	return unsafe.Slice((*T)(behind), c.few)                   //nolint:gosec // the same
 }
 
 // all appends the subscribers of the plain filter.

@@ -66,14 +66,14 @@ func (s legs) cut() (first leg, rest legs) {
 }
 
 // valued reports whether a value is behind the leg.
-func (st leg) valued() bool { return st.op <= legPrefix }
+func (l leg) valued() bool { return l.op <= legPrefix }
 
 // skip returns what is behind the value of the leg.
-func (st leg) skip(rest legs) legs {
-	if !st.valued() {
+func (l leg) skip(rest legs) legs {
+	if !l.valued() {
 		return rest
 	}
-	switch st.kind {
+	switch l.kind {
 	case text:
 		_, s := cutText(string(rest))
 		return legs(s)
@@ -88,22 +88,22 @@ func (st leg) skip(rest legs) legs {
 }
 
 // leaf returns the hash of the leg with its value, and what is behind the value.
-func (st leg) leaf(rest legs) (hash uint64, behind legs) {
-	switch st.op {
+func (l leg) leaf(rest legs) (hash uint64, behind legs) {
+	switch l.op {
 	case legPresent:
-		return presence(st.slot), rest
+		return presence(l.slot), rest
 	case legRange:
-		return inRange(st.slot, st.kind), rest
+		return inRange(l.slot, l.kind), rest
 	default:
-		hash, s := hashEncoded(st.kind, string(rest))
-		return mix(hash, st.probe(rest).place()), legs(s)
+		hash, s := hashEncoded(l.kind, string(rest))
+		return mix(hash, l.probe(rest).place()), legs(s)
 	}
 }
 
 // probe returns that of a leg with a value.
-func (st leg) probe(rest legs) probe {
-	p := probe{slot: st.slot, many: st.op == legMany}
-	if st.op == legPrefix {
+func (l leg) probe(rest legs) probe {
+	p := probe{slot: l.slot, many: l.op == legMany}
+	if l.op == legPrefix {
 		s, _ := cutText(string(rest))
 		p.prefix = int32(len(s))
 	}
@@ -114,8 +114,8 @@ func (st leg) probe(rest legs) probe {
 func (s legs) hash() uint64 {
 	sum := uint64(0)
 	for s != "" {
-		st, rest := s.cut()
-		leaf, rest := st.leaf(rest)
+		l, rest := s.cut()
+		leaf, rest := l.leaf(rest)
 		sum += leaf
 		s = rest
 	}

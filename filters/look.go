@@ -240,6 +240,16 @@ func (m *Matches[T]) visit(s *shelf[T], hash uint64, a, b aspect, v, w *found) {
 	}
 }
 
+// newer reports whether the spot may be newer than the match, so that its slots may have
+// another meaning than the row was read with.
+func (m *Matches[T]) newer(e *spot[T]) bool {
+	if m.topic.newest.Load() <= m.stamp {
+		return false
+	}
+	sh := m.topic.shapeByID(e.shape)
+	return sh == nil || sh.born > m.stamp
+}
+
 // lookUp looks up the row for one shape.
 func (m *Matches[T]) lookUp(s *shelf[T], sh *shape) {
 	r := m.match.data.reading
@@ -304,30 +314,30 @@ func (p probe) leaf(v *found) (hash uint64, ok bool) {
 func (m *Matches[T]) holds(route legs, v, w *found) (ranged *found, ok bool) {
 	r := m.match.data.reading
 	for route != "" {
-		st, rest := route.cut()
-		at := r.at(st.slot)
+		l, rest := route.cut()
+		at := r.at(l.slot)
 		if at == nil {
 			return nil, false
 		}
-		switch st.op {
+		switch l.op {
 		case legPresent:
 			route = rest
 			continue
 		case legRange:
-			if kindOf(at.raw[0]) != st.kind {
+			if kindOf(at.raw[0]) != l.kind {
 				return nil, false
 			}
 			ranged, route = at, rest
 			continue
 		case legMany:
-			if v != nil && v.slot == st.slot {
+			if v != nil && v.slot == l.slot {
 				at = v
-			} else if w != nil && w.slot == st.slot {
+			} else if w != nil && w.slot == l.slot {
 				at = w
 			}
 		case legWhole, legPrefix:
 		}
-		behind, equal := equalsRaw(st.kind, string(rest), at.raw, st.op == legPrefix)
+		behind, equal := equalsRaw(l.kind, string(rest), at.raw, l.op == legPrefix)
 		if !equal {
 			return nil, false
 		}

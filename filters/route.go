@@ -160,14 +160,14 @@ func (r *route) tells(c *cond, b *bound) bool {
 	}
 	slot := b.data[c.at]
 	for rest := r.legs; rest != ""; {
-		st, value := rest.cut()
-		rest = st.skip(value)
+		l, value := rest.cut()
+		rest = l.skip(value)
 		switch {
-		case st.slot != slot || !st.valued():
+		case l.slot != slot || !l.valued():
 		case c.op == condPresent:
 			return true
-		case c.op == condEqual && st.op == legWhole, c.op == condPrefix && st.op == legPrefix:
-			return st.kind == c.with.kind && string(value[:len(value)-len(rest)]) == string(c.with.encode(nil))
+		case c.op == condEqual && l.op == legWhole, c.op == condPrefix && l.op == legPrefix:
+			return l.kind == c.with.kind && string(value[:len(value)-len(rest)]) == string(c.with.encode(nil))
 		}
 	}
 	switch c.op {

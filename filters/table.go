@@ -125,17 +125,6 @@ func (q *search[E]) next() *E {
 	return nil
 }
 
-// seek returns a thing of exactly this hash, nil when there is none.
-func (t *table[E]) seek(hash uint64, hashOf func(*E) uint64) *E {
-	q := t.find(hash)
-	for e := q.next(); e != nil; e = q.next() {
-		if hashOf(e) == hash {
-			return e
-		}
-	}
-	return nil
-}
-
 // put adds a thing, whose hash is hashOf it, as are those of the others.
 func (t *table[E]) put(e *E, hashOf func(*E) uint64) {
 	hash := hashOf(e)
