@@ -85,11 +85,14 @@ func (s *Source) lost(err error) error {
 }
 
 func (s *Source) publicationMissing(err error) error {
-	return relay.Halt("publication_missing",
-		fmt.Errorf("%w; changes from %s on cannot be decoded", err, relay.LSN(s.confirmed.Load())),
+	return publicationGone(s.cfg.Slot, s.cfg.Publication, fmt.Errorf("%w; changes from %s on cannot be decoded", err, relay.LSN(s.confirmed.Load())))
+}
+
+func publicationGone(slot, publication string, err error) error {
+	return relay.Halt("publication_missing", err,
 		fmt.Sprintf("publication %q has to exist at every point of the log that the slot still holds: recreating it helps only for later changes. "+
 			"Create it with `relay setup`, drop the slot with SELECT pg_drop_replication_slot(%s); and run `relay run --accept-gap`",
-			s.cfg.Publication, literal(s.cfg.Slot)))
+			publication, literal(slot)))
 }
 
 const (
