@@ -122,12 +122,13 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}()
 	s.reportDormant(ctx, src.Dormant())
+	lag := s.confirmLag(ctx)
 	writer := s.nats.Writer()
 	defer writer.Close()
 	changed := make(chan []relay.TableNeed, 1)
 	engine, err := relay.NewCapture(relay.CaptureConfig{
 		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store,
-		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, Logger: s.log, Observer: s.observer(changed),
+		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, ConfirmLag: lag, Logger: s.log, Observer: s.observer(changed),
 	})
 	if err != nil {
 		return err
