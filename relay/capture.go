@@ -64,8 +64,9 @@ type Capture struct {
 	catalog *Catalog
 }
 
-// refillSkew is how far the clocks of database and relay may differ.
-const refillSkew = time.Minute
+// unsaved is how long after the last checkpoint something may have been published,
+// with much to spare. The database's clock tells both times.
+const unsaved = 10 * time.Second
 
 // NewCapture checks the configuration.
 func NewCapture(cfg CaptureConfig) (*Capture, error) {
@@ -163,7 +164,9 @@ func (c *Capture) resume(ctx context.Context) error {
 		c.log.WarnContext(ctx, "the stream lost its end, which was acknowledged: it is published again from the slot",
 			"stream", c.cfg.Stream.Name(), "ends", tail.Position.String(), "acknowledged", c.cp.Position.String(), "messages", c.cp.StreamSeq-tail.Seq)
 		c.cp.Position, c.cp.StreamSeq, c.cp.SettledSeq = tail.Position, tail.Seq, min(c.cp.SettledSeq, tail.Seq)
-		c.refill = time.Now().Add(refillSkew)
+	}
+	if saved != nil && c.cfg.ConfirmLag > 0 {
+		c.refill = saved.SavedAt.Add(unsaved)
 	}
 	moved := r.refill || c.cp.Timeline != c.slot.Timeline
 	c.cp.Stream, c.cp.StreamCreatedAt, c.cp.Timeline = c.cfg.Stream.Name(), tail.CreatedAt, c.slot.Timeline

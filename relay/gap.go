@@ -41,7 +41,7 @@ func (c *Capture) recordGap(ctx context.Context, g *gap) error {
 		at = c.skip
 	}
 	err = c.cfg.Stream.Append(ctx, []Event{{
-		Type: ControlGap, Position: at, Body: body, Lineage: c.cp.Lineage, OccurredAt: now, CommittedAt: now,
+		ID: "gap_" + newLineage(), Type: ControlGap, Position: at, Body: body, Lineage: c.cp.Lineage, OccurredAt: now, CommittedAt: now,
 	}})
 	if err != nil {
 		return fmt.Errorf("publish the gap record: %w", err)

@@ -76,6 +76,7 @@ type Checkpoint struct {
 	StreamSeq       uint64
 	SettledSeq      uint64 // of what came behind it in the stream the slot still holds everything
 	StreamCreatedAt time.Time
+	SavedAt         time.Time // by the database's clock; Load tells it
 }
 
 // Checkpoints keeps one Checkpoint per slot.

@@ -138,9 +138,10 @@ func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
 	return &e.msg
 }
 
-// appendID writes the id of a message: the event's, or one for an announcement.
+// appendID writes the id of a message: the event's, or one for an announcement that
+// has none.
 func appendID(b []byte, ev *relay.Event) []byte {
-	if ev.IsControl() {
+	if ev.IsControl() && ev.ID == "" {
 		return ev.Position.Append(append(b, idControl...))
 	}
 	return appendEscaped(b, ev.ID)

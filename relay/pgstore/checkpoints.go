@@ -27,9 +27,9 @@ func (s *Store) Load(ctx context.Context, slot string) (*relay.Checkpoint, error
 	err := s.pool.QueryRow(ctx, `
 		select coalesce(system_identifier, ''), coalesce(timeline, 0), lineage, confirmed_lsn::text, position,
 		       coalesce(stream, ''), stream_created_at, coalesce(last_seq, 0),
-		       coalesce(case when settled_lsn = confirmed_lsn then settled_seq end, last_seq, 0)
+		       coalesce(case when settled_lsn = confirmed_lsn then settled_seq end, last_seq, 0), updated_at
 		from relay_checkpoints where consumer = $1 and slot_name = $2`, capture, slot).
-		Scan(&c.SystemID, &c.Timeline, &c.Lineage, &confirmed, &position, &c.Stream, &created, &seq, &settled)
+		Scan(&c.SystemID, &c.Timeline, &c.Lineage, &confirmed, &position, &c.Stream, &created, &seq, &settled, &c.SavedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
