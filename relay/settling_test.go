@@ -16,6 +16,9 @@ func lagged(cfg *relay.CaptureConfig) {
 	cfg.ConfirmLag, cfg.CheckpointEvery = confirmLag, time.Second
 }
 
+// pass lets virtual time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
 // saved is the checkpoint as the last session left it.
 func (w *world) saved(t *testing.T) relay.Checkpoint {
 	cp, err := w.memory.Load(t.Context(), "relay")
@@ -30,15 +33,15 @@ func TestTheSlotFollowsTheAcknowledgementsAfterTheConfirmLag(t *testing.T) {
 		stop := w.start(t, lagged)
 		w.log.Add(commit(start+0x40, 1, insertThing("1"))...)
 		w.log.Add(relay.Batch{Commit: start + 1<<20}) // what raises nothing
-		time.Sleep(confirmLag - 2*time.Second)
+		pass(confirmLag - 2*time.Second)
 		require.Len(t, w.stream.Events(), 1)
 		require.Equal(t, start, w.log.Confirmed())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, start+1<<20, w.log.Confirmed())
 
 		// An idle slot has nothing to wait for.
 		w.log.Add(relay.Batch{Commit: start + 2<<20})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, start+2<<20, w.log.Confirmed())
 		require.NoError(t, stop())
 	})
@@ -50,7 +53,7 @@ func TestABusySlotTrailsByTheConfirmLagAndNoMore(t *testing.T) {
 		stop := w.start(t, lagged)
 		for i := range relay.LSN(1200) { // twenty minutes of a transaction each second
 			w.log.Add(commit(start+0x40+i*0x100, 1, insertThing("1"))...)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			if trails := int(start+0x40+i*0x100-w.log.Confirmed()) / 0x100; i > 330 {
 				require.InDelta(t, 300, trails, 15, "after %d s", i)
 			}
@@ -65,7 +68,7 @@ func TestAStopWithinTheConfirmLagDoublesNothing(t *testing.T) {
 		for i := range relay.LSN(5) {
 			stop := w.start(t, lagged)
 			w.log.Add(transaction(start+0x40+i*0x40, 4, 2)...)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			require.NoError(t, stop())
 			require.Len(t, w.stream.Events(), 4*int(i+1))
 			require.Equal(t, start, w.log.Confirmed())
@@ -74,9 +77,9 @@ func TestAStopWithinTheConfirmLagDoublesNothing(t *testing.T) {
 		require.Zero(t, w.saved(t).SettledSeq)
 
 		stop := w.start(t, lagged) // a later session does not know since when they are there
-		time.Sleep(confirmLag - 2*time.Second)
+		pass(confirmLag - 2*time.Second)
 		require.Equal(t, start, w.log.Confirmed())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, start+0x148, w.log.Confirmed())
 		require.NoError(t, stop())
 		require.EqualValues(t, 20, w.saved(t).SettledSeq)
@@ -90,13 +93,13 @@ func TestAStreamThatLostItsEndWithinTheConfirmLagIsRefilledExactly(t *testing.T)
 			w := newWorld(thingCreated)
 			stop := w.start(t, lagged)
 			w.log.Add(transaction(start+0x40, 3, 2)...)
-			time.Sleep(2 * confirmLag)
+			pass(2 * confirmLag)
 			w.log.Add(relay.Batch{Commit: start + 1<<20}) // the slot is past the end that is left
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			require.Equal(t, start+1<<20, w.log.Confirmed())
 			for i := range relay.LSN(3) {
 				w.log.Add(transaction(start+2<<20+i*0x40, 3, 2)...)
-				time.Sleep(20 * time.Second)
+				pass(20 * time.Second)
 			}
 			require.NoError(t, stop())
 			before := w.stream.Events()
@@ -105,7 +108,7 @@ func TestAStreamThatLostItsEndWithinTheConfirmLagIsRefilledExactly(t *testing.T)
 			w.stream.Truncate(keep)
 			err := func() error {
 				stop := w.start(t, lagged)
-				time.Sleep(2 * confirmLag)
+				pass(2 * confirmLag)
 				return stop()
 			}()
 			if keep < 3 { // it had settled, and the slot has forgotten it
@@ -134,13 +137,13 @@ func TestAStreamThatLosesItsEndWhileNothingIsPublishedIsNotConfirmed(t *testing.
 		c := w.capture(t, lagged)
 		go func() { done <- c.Run(t.Context()) }()
 		w.log.Add(transaction(start+0x40, 3, 2)...)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		w.stream.Truncate(1)
 		require.ErrorContains(t, <-done, "the stream is shorter than what it acknowledged")
 		require.Equal(t, start, w.log.Confirmed())
 
 		stop := w.start(t, lagged)
-		time.Sleep(2 * confirmLag)
+		pass(2 * confirmLag)
 		require.NoError(t, stop())
 		require.Len(t, w.stream.Events(), 3)
 		require.Equal(t, start+0x48, w.log.Confirmed())

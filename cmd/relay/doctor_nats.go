@@ -97,14 +97,20 @@ func judgeDurability(cfg config.NATS, d natsstream.Durability, how string) findi
 	case d.Always && d.Servers > 0:
 		return finding{sevOK, "durability", "NATS syncs to disk before it acknowledges (" + how + "): the slot is confirmed at once", ""}
 	case d.Servers == 0 && lag == 0:
-		return finding{sevWarning, "durability", "confirm_lag is 0, and nobody asked NATS how it syncs: unless it syncs always, a power cut costs acknowledged events for good",
-			"set sync_interval: always in the server's jetstream block, and RELAY_NATS_MONITOR_URL so that this can be seen; or RELAY_CONFIRM_LAG=5m"}
+		return finding{
+			sevWarning, "durability", "confirm_lag is 0, and nobody asked NATS how it syncs: unless it syncs always, a power cut costs acknowledged events for good",
+			"set sync_interval: always in the server's jetstream block, and RELAY_NATS_MONITOR_URL so that this can be seen; or RELAY_CONFIRM_LAG=5m",
+		}
 	case d.Servers == 0:
-		return finding{sevNote, "durability", "how NATS syncs to disk is not known, by default every two minutes; " + kept,
-			"set RELAY_NATS_MONITOR_URL to be sure; where the server syncs always, there is no lag"}
+		return finding{
+			sevNote, "durability", "how NATS syncs to disk is not known, by default every two minutes; " + kept,
+			"set RELAY_NATS_MONITOR_URL to be sure; where the server syncs always, there is no lag",
+		}
 	case lag < 2*d.Interval:
-		return finding{sevWarning, "durability", fmt.Sprintf("NATS syncs to disk every %s (%s), and confirm_lag is %s: a power cut can cost acknowledged events for good", d.Interval, how, lag),
-			fmt.Sprintf("set RELAY_CONFIRM_LAG=%s or more", 2*d.Interval+time.Minute)}
+		return finding{
+			sevWarning, "durability", fmt.Sprintf("NATS syncs to disk every %s (%s), and confirm_lag is %s: a power cut can cost acknowledged events for good", d.Interval, how, lag),
+			fmt.Sprintf("set RELAY_CONFIRM_LAG=%s or more", 2*d.Interval+time.Minute),
+		}
 	}
 	return finding{sevNote, "durability", fmt.Sprintf("NATS syncs to disk every %s (%s); %s", d.Interval, how, kept), ""}
 }

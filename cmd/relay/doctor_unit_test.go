@@ -88,8 +88,10 @@ func TestTheDoctorJudgesTheServer(t *testing.T) {
 		"nothing":    {change: func(f *pgsource.Facts) { f.Tables[0].Identity, f.Tables[0].Key = "n", true }, want: "error identity: public.things is published without a replica identity"},
 		"not yet":    {change: func(f *pgsource.Facts) { f.Tables[0].Identity, f.Tables[0].Published = "n", false }},
 		"row filter": {change: func(f *pgsource.Facts) { f.Tables[0].Filtered = true }, want: "warning publication: public.things is published with a row filter"},
-		"column list": {change: func(f *pgsource.Facts) { f.Tables[0].Unlisted = []string{"a", "b"} },
-			want: "warning publication: public.things is published without a, b"},
+		"column list": {
+			change: func(f *pgsource.Facts) { f.Tables[0].Unlisted = []string{"a", "b"} },
+			want:   "warning publication: public.things is published without a, b",
+		},
 		"generated": {change: func(f *pgsource.Facts) { f.Tables[0].Generated = []string{"total"} }, want: "note publication: public.things: generated columns are not in the log: total"},
 		"extra":     {change: func(f *pgsource.Facts) { f.Extra = strings.Split("abcdefghij", "") }, want: "note publication: 10 published tables have no mapping: a, b, c, d, e, f, g, h and 2 more"},
 	} {

@@ -11,11 +11,15 @@ import (
 // each unit 1024 of the one before. A bare 0 is the only amount without a unit.
 type Bytes int64
 
-// byteUnits from large to small.
-var byteUnits = [...]struct {
+type byteUnit struct {
 	suffix string
 	size   int64
-}{{"TB", 1 << 40}, {"GB", 1 << 30}, {"MB", 1 << 20}, {"kB", 1 << 10}}
+}
+
+// byteUnits from large to small.
+func byteUnits() []byteUnit {
+	return []byteUnit{{"TB", 1 << 40}, {"GB", 1 << 30}, {"MB", 1 << 20}, {"kB", 1 << 10}}
+}
 
 // UnmarshalText reads the text form.
 func (b *Bytes) UnmarshalText(text []byte) error {
@@ -24,7 +28,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		*b = 0
 		return nil
 	}
-	for _, unit := range byteUnits {
+	for _, unit := range byteUnits() {
 		digits, ok := strings.CutSuffix(s, unit.suffix)
 		if !ok {
 			continue
@@ -44,7 +48,7 @@ func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
 // String returns the text form.
 func (b Bytes) String() string {
-	for _, unit := range byteUnits {
+	for _, unit := range byteUnits() {
 		if b != 0 && int64(b)%unit.size == 0 {
 			return strconv.FormatInt(int64(b)/unit.size, 10) + unit.suffix
 		}
