@@ -59,8 +59,9 @@ func resumeFrom(slot Slot, cp *Checkpoint, tail Tail, stream string, accept bool
 			"point source.url at the right cluster, or "+acceptGap)
 	}
 	if slot.Created {
-		return giveUp(accept, resumption{fresh: true}.between(cp.Confirmed, slot.Confirmed), "slot_missing",
-			fmt.Errorf("slot %q was made anew: changes between %s and %s are not in the stream", slot.Name, cp.Confirmed, slot.Confirmed), acceptGap)
+		from := published(cp, tail, stream)
+		return giveUp(accept, resumption{fresh: true}.between(from, slot.Confirmed), "slot_missing",
+			fmt.Errorf("slot %q was made anew: changes between %s and %s are not in the stream", slot.Name, from, slot.Confirmed), acceptGap)
 	}
 	if tail.PositionSeq > cp.StreamSeq && tail.Lineage != cp.Lineage && sameStream(cp, tail, stream) {
 		// Its positions are of another log: to go on behind them would skip ours.
@@ -75,9 +76,13 @@ func resumeFrom(slot Slot, cp *Checkpoint, tail Tail, stream string, accept bool
 		if sameStream(cp, tail, stream) && tail.PositionSeq > cp.StreamSeq {
 			skip = tail.Position // published after the checkpoint
 		}
-		return giveUp(accept, resumption{skip: skip, unseen: true}.between(max(cp.Confirmed, skip.CommitLSN), slot.Confirmed), "slot_advanced",
-			fmt.Errorf("slot %q stands at %s but the relay confirmed only %s: somebody else advanced it or made it anew, changes between %s and %s are not in the stream",
-				slot.Name, slot.Confirmed, cp.Confirmed, max(cp.Confirmed, skip.CommitLSN), slot.Confirmed),
+		from := min(published(cp, tail, stream), slot.Confirmed)
+		missing := fmt.Sprintf("changes between %s and %s are not in the stream", from, slot.Confirmed)
+		if from == slot.Confirmed {
+			missing = "no change is missing in the stream, but what a power cut takes from it the slot can no longer give back"
+		}
+		return giveUp(accept, resumption{skip: skip, unseen: true}.between(from, slot.Confirmed), "slot_advanced",
+			fmt.Errorf("slot %q stands at %s but the relay confirmed only %s: somebody else advanced it or made it anew, %s", slot.Name, slot.Confirmed, cp.Confirmed, missing),
 			"find out who did it, only the relay may move its slot; "+acceptGap)
 	}
 	if cp.Position.IsZero() {
@@ -107,6 +112,16 @@ func resumeFrom(slot Slot, cp *Checkpoint, tail Tail, stream string, accept bool
 		// belong to a history that was left when a gap was accepted.
 		return resumption{skip: cp.Position}, nil
 	}
+}
+
+// published is how far the log is in the stream, which may be further than the slot
+// was told.
+func published(cp *Checkpoint, tail Tail, stream string) LSN {
+	from := max(cp.Confirmed, cp.Position.CommitLSN)
+	if tail.PositionSeq > cp.StreamSeq && tail.Lineage == cp.Lineage && sameStream(cp, tail, stream) {
+		from = max(from, tail.Position.CommitLSN)
+	}
+	return from
 }
 
 func resumeWithoutCheckpoint(slot Slot, tail Tail, stream string, accept bool) (resumption, error) {

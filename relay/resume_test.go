@@ -120,6 +120,23 @@ func TestAnAcceptedDivergenceKeepsEveryChangeOfTheNewTimeline(t *testing.T) {
 	require.Equal(t, gap{reason: "diverged", found: r.gap.found, from: 0x1E0, to: 0x1F0}, *r.gap)
 }
 
+func TestAHaltNamesTheRangeThatIsMissingInTheStream(t *testing.T) {
+	at := time.Unix(1, 0)
+	cp := &Checkpoint{Slot: "relay", SystemID: "1", Timeline: 1, Lineage: "l", Confirmed: 0x200, Position: Position{CommitLSN: 0x300}, Stream: "EVENTS", StreamSeq: 10, StreamCreatedAt: at}
+	tail := Tail{Position: Position{CommitLSN: 0x400}, PositionSeq: 12, Lineage: "l", Seq: 12, CreatedAt: at}
+	for _, tc := range []struct {
+		slot Slot
+		want string
+	}{
+		{Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x900, Created: true}, "changes between 0/400 and 0/900 are not in the stream"},
+		{Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x900}, "changes between 0/400 and 0/900 are not in the stream"},
+		{Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x380}, "no change is missing in the stream"},
+	} {
+		_, err := resume(tc.slot, cp, tail, "EVENTS", false)
+		require.ErrorContains(t, err, tc.want)
+	}
+}
+
 func TestResumeIsFencedByARelayOfAnotherSlot(t *testing.T) {
 	slot := Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x200}
 	cp := &Checkpoint{Slot: "relay", SystemID: "1", Timeline: 1, Lineage: "l", Confirmed: 0x200, Position: Position{CommitLSN: 0x1F0}, StreamSeq: 10}

@@ -24,6 +24,7 @@ const (
 
 const (
 	defaultGuardEvery = 5 * time.Second
+	guardImpatience   = 500 * time.Millisecond
 	defaultOpenFor    = 10 * time.Minute
 	defaultPatience   = time.Minute
 
@@ -112,14 +113,19 @@ func Guard(ctx context.Context, cfg GuardConfig) error {
 			closeSQL(ctx, g.conn)
 		}
 	}()
-	ticker := time.NewTicker(g.cfg.Every)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		if err := g.look(ctx); err != nil {
 			return err
 		}
+		every := g.cfg.Every
+		if g.publication == 0 { // it is being made just now, perhaps
+			every = min(every, guardImpatience)
+		}
+		timer.Reset(every)
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
 			return nil
 		}
