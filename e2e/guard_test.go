@@ -100,7 +100,9 @@ func TestALogThatPilesUpWhileNATSIsAwayIsReportedByTheRelay(t *testing.T) {
 	for range 50 {
 		s.db.Exec(`select pg_logical_emit_message(false, 'fill', repeat('x', 1000000))`)
 	}
-	var report struct{ Parts map[string]struct{ State, Reason string } }
+	var report struct {
+		Parts map[string]struct{ State, Reason string }
+	}
 	require.Eventually(t, func() bool {
 		_, body, err := p.get("/readyz")
 		return err == nil && json.Unmarshal(body, &report) == nil && report.Parts["wal"].Reason != ""

@@ -79,7 +79,7 @@ type Metrics struct {
 	retained   prometheus.Gauge
 	budget     prometheus.Gauge
 	openTx     prometheus.Gauge
-	heartbeats prometheus.Gauge
+	heartbeats atomic.Int64
 }
 
 // NewMetrics registers all metrics, and gauges that read pos and health.
@@ -101,14 +101,15 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		retained:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_slot_retained_bytes", Help: "Log that the server keeps on its disk for the slot."}),
 		budget:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_slot_budget_bytes", Help: "Log that the slot may keep: wal_budget, or the server's own limit when that is less; 0 for no limit."}),
 		openTx:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_open_transaction_seconds", Help: "Age of the oldest transaction that holds the log, 0 when none is older than ten minutes."}),
-		heartbeats: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_heartbeats", Help: "Heartbeats written into the log by this process."}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
 		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
-		m.retained, m.budget, m.openTx, m.heartbeats,
+		m.retained, m.budget, m.openTx,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
+			func() float64 { return float64(m.heartbeats.Load()) }),
 		gauge("relay_received_lsn", "Log position received, in bytes.", func() float64 { return float64(pos.received.Load()) }),
 		gauge("relay_published_lsn", "Log position held by the stream, in bytes.", func() float64 { return float64(pos.published.Load()) }),
 		gauge("relay_confirmed_lsn", "Log position confirmed to the slot, in bytes.", func() float64 { return float64(pos.confirmed.Load()) }),
@@ -179,7 +180,7 @@ func (m *Metrics) Slot(retained, budget int64, oldest time.Duration, heartbeats 
 	m.retained.Set(float64(retained))
 	m.budget.Set(float64(budget))
 	m.openTx.Set(oldest.Seconds())
-	m.heartbeats.Set(float64(heartbeats))
+	m.heartbeats.Store(int64(heartbeats))
 }
 
 // Restart counts a session that is begun again.
