@@ -109,7 +109,7 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
-	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint != nil))
+	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint))
 	if err != nil {
 		return err
 	}
@@ -144,12 +144,16 @@ func (s *session) run(ctx context.Context) error {
 }
 
 // sourceConfig is also what setup and doctor look at.
-func (p *process) sourceConfig(catalog *relay.Catalog, expectSlot bool) pgsource.Config {
+func (p *process) sourceConfig(catalog *relay.Catalog, checkpoint *relay.Checkpoint) pgsource.Config {
+	var published relay.LSN
+	if checkpoint != nil {
+		published = max(checkpoint.Confirmed, checkpoint.Position.CommitLSN)
+	}
 	control := relay.DefaultControlTables()
 	return pgsource.Config{
 		URL: p.cfg.Source.URL, Slot: p.cfg.Source.Slot, Publication: p.cfg.Source.Publication,
 		Tables: catalog.Tables(), ControlTables: []string{control.Events, control.Mappings, control.Webhooks, control.Outbox},
-		CreateSlot: true, ExpectSlot: expectSlot, AcceptGap: p.acceptGap,
+		CreateSlot: true, ExpectSlot: checkpoint != nil, Published: published, AcceptGap: p.acceptGap,
 		OnReceived: p.received, Logger: p.log,
 	}
 }

@@ -152,7 +152,7 @@ func (d *doctor) database(ctx context.Context, pool *pgxpool.Pool) {
 		d.fail("checkpoint", err)
 		return
 	}
-	d.capture(ctx, catalog, checkpoint != nil)
+	d.capture(ctx, catalog, checkpoint)
 	d.source(ctx, catalog)
 	d.slot(ctx, pool, checkpoint != nil)
 	d.mappings(catalog)
@@ -184,9 +184,9 @@ func (d *doctor) migrations(ctx context.Context, pool *pgxpool.Pool) (applied bo
 }
 
 // capture asks the same questions as relay setup, about a missing or lost slot too.
-func (d *doctor) capture(ctx context.Context, catalog *relay.Catalog, expectSlot bool) {
+func (d *doctor) capture(ctx context.Context, catalog *relay.Catalog, checkpoint *relay.Checkpoint) {
 	p := &process{cfg: d.cfg}
-	steps, err := pgsource.Plan(ctx, p.sourceConfig(catalog, expectSlot))
+	steps, err := pgsource.Plan(ctx, p.sourceConfig(catalog, checkpoint))
 	if err != nil {
 		d.fail("capture", err)
 		return
@@ -208,7 +208,7 @@ func (d *doctor) capture(ctx context.Context, catalog *relay.Catalog, expectSlot
 // source judges what the server tells.
 func (d *doctor) source(ctx context.Context, catalog *relay.Catalog) {
 	p := &process{cfg: d.cfg}
-	facts, err := pgsource.Examine(ctx, p.sourceConfig(catalog, false))
+	facts, err := pgsource.Examine(ctx, p.sourceConfig(catalog, nil))
 	if err != nil {
 		d.fail("postgres", err)
 		return

@@ -39,7 +39,7 @@ func (c *Cluster) Standby(t testing.TB) *Cluster {
 	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600))
 	password, err := os.ReadFile(filepath.Join(c.dir, "password"))
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "password"), password, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "password"), password, 0o600)) //nolint:gosec // a directory of our own
 	require.NoError(t, giveLike(filepath.Join(c.dir, "data"), data))
 	u, err := url.Parse(c.URL())
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func giveLike(model, path string) error {
 		if err != nil {
 			return err
 		}
-		return os.Lchown(name, int(owner.Uid), int(owner.Gid))
+		return os.Lchown(name, int(owner.Uid), int(owner.Gid)) //nolint:gosec // a directory of our own, under a server that is not running
 	})
 }
 

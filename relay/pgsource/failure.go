@@ -48,7 +48,7 @@ func (s *Source) startError(pg *pgconn.PgError) error {
 	case codeObjectInUse:
 		return fmt.Errorf("%w: %w", err, relay.ErrSlotActive)
 	case codeUndefinedObject:
-		return slotMissing(s.cfg.Slot)
+		return s.cfg.slotMissing()
 	case codeNotInRequiredState, codeUndefinedFile:
 		return s.lost(err)
 	case codeTooManyConnections:
@@ -100,7 +100,10 @@ const (
 	gapRemedy  = "bring the slot back with the database it belongs to, or run `relay run --accept-gap` to make a new one and go on from now"
 )
 
-func slotMissing(slot string) error {
-	return relay.Halt("slot_missing",
-		fmt.Errorf("slot %q is gone: changes since the last checkpoint can no longer be read", slot), gapRemedy)
+func (c Config) slotMissing() error {
+	from := "since the last checkpoint"
+	if c.Published > 0 {
+		from = "after " + c.Published.String()
+	}
+	return relay.Halt("slot_missing", fmt.Errorf("slot %q is gone: changes %s can no longer be read", c.Slot, from), gapRemedy)
 }
