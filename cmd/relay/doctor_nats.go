@@ -91,7 +91,7 @@ func judgeNATS(f *natsstream.Facts) []finding {
 // judgeDurability says what a power cut takes from the stream, whether the slot gives
 // it back, and how that is known. No server asked means that nobody knows.
 func judgeDurability(cfg config.NATS, d natsstream.Durability, how string) finding {
-	lag := cfg.ConfirmLag
+	lag := lagOf(&cfg)
 	kept := fmt.Sprintf("the slot keeps what was acknowledged for %s (confirm_lag) and gives back what a power cut takes", lag)
 	switch {
 	case d.Always && d.Servers > 0:

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dot-do/relay/internal/config"
+	"github.com/dot-do/relay/internal/secret"
 	"github.com/dot-do/relay/relay/natsstream"
 	"github.com/dot-do/relay/relay/pgsource"
 )
@@ -166,9 +167,12 @@ func TestTheDoctorJudgesDurabilityAndSaysHowItIsKnown(t *testing.T) {
 		"not known":           {lag, natsstream.Durability{}, sevNote, "is not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := judgeDurability(config.NATS{ConfirmLag: tc.lag}, tc.d, "asked")
+			got := judgeDurability(config.NATS{URL: secret.New("nats://n:4222"), ConfirmLag: tc.lag}, tc.d, "asked")
 			require.Equal(t, tc.severity, got.Severity)
 			require.Contains(t, got.Finding, tc.want)
 		})
 	}
+	got := judgeDurability(config.NATS{ConfirmLag: lag}, natsstream.Durability{Interval: natsstream.EmbeddedSync, Servers: 1}, "the embedded server")
+	require.Equal(t, sevNote, got.Severity)
+	require.Contains(t, got.Finding, "every 1s (the embedded server); the slot keeps what was acknowledged for 5s")
 }

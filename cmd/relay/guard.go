@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dot-do/relay/internal/config"
 	"github.com/dot-do/relay/internal/ops"
 	"github.com/dot-do/relay/relay"
 	"github.com/dot-do/relay/relay/natsstream"
@@ -31,7 +32,7 @@ func (p *process) startGuard(ctx context.Context, stopWork func()) func(stop fun
 		err := pgsource.Guard(ctx, pgsource.GuardConfig{
 			URL: p.cfg.Source.URL, Slot: p.cfg.Source.Slot, Publication: p.cfg.Source.Publication,
 			Heartbeat: p.cfg.Source.Heartbeat, Held: p.heldHere,
-			Budget: int64(p.cfg.Source.WALBudget), Policy: pgsource.Policy(p.cfg.Source.WALPolicy), Patience: p.cfg.NATS.ConfirmLag + walPatience,
+			Budget: int64(p.cfg.Source.WALBudget), Policy: pgsource.Policy(p.cfg.Source.WALPolicy), Patience: lagOf(&p.cfg.NATS) + walPatience,
 			OnLook: p.slotSeen, Logger: p.log,
 		})
 		if err != nil {
@@ -79,9 +80,10 @@ func (p *process) slotSeen(h pgsource.SlotHealth) {
 }
 
 // confirmLag is how long the slot has to keep what the stream acknowledged: as
-// configured, or no time at all where the servers say that they sync always.
+// configured, but no longer than the embedded server needs, and no time at all where
+// the servers say that they sync always.
 func (p *process) confirmLag(ctx context.Context) time.Duration {
-	lag := p.cfg.NATS.ConfirmLag
+	lag := lagOf(&p.cfg.NATS)
 	if lag == 0 || p.cfg.NATS.Embedded() || p.cfg.NATS.MonitorURL.IsZero() {
 		return lag
 	}
@@ -97,4 +99,12 @@ func (p *process) confirmLag(ctx context.Context) time.Duration {
 			"confirm_lag", lag.String(), "sync_interval", d.Interval.String())
 	}
 	return lag
+}
+
+// lagOf is the confirm lag before any server was asked.
+func lagOf(cfg *config.NATS) time.Duration {
+	if cfg.Embedded() {
+		return min(cfg.ConfirmLag, natsstream.EmbeddedLag)
+	}
+	return cfg.ConfirmLag
 }

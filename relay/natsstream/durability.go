@@ -13,8 +13,12 @@ import (
 	"github.com/dot-do/relay/internal/secret"
 )
 
-// EmbeddedSync is how often the embedded server syncs its store to disk.
-const EmbeddedSync = 2 * time.Minute
+// EmbeddedSync is how often the embedded server syncs its store to disk: it is ours, so
+// the slot need not wait for NATS' default of two minutes.
+const EmbeddedSync = time.Second
+
+// EmbeddedLag is how far the slot has to trail what the embedded server acknowledged.
+const EmbeddedLag = 2*EmbeddedSync + 3*time.Second
 
 // Durability is what an acknowledgement of the servers is worth when the power goes.
 type Durability struct {
