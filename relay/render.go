@@ -29,25 +29,17 @@ const (
 // text. Numbers keep every digit; NaN and infinities, which JSON has no numbers
 // for, become strings.
 func appendValue(dst []byte, t *Type, text []byte) []byte {
-	switch t.Kind {
-	case Array:
-		if out, ok := appendArray(dst, t, text); ok {
-			return out
-		}
-		return appendString(dst, text)
-	case Composite:
-		if out, ok := appendComposite(dst, t, text); ok {
-			return out
-		}
-		return appendString(dst, text)
-	case Scalar:
+	if t.Kind != Scalar {
+		return appendNested(dst, t, text, nil)
 	}
 	switch t.OID {
 	case oidBool:
-		if len(text) == 1 && text[0] == 't' {
+		switch string(text) {
+		case "t":
 			return append(dst, "true"...)
+		case "f":
+			return append(dst, "false"...)
 		}
-		return append(dst, "false"...)
 	case oidInt2, oidInt4, oidInt8, oidOID, oidNumeric, oidFloat4, oidFloat8:
 		if isJSONNumber(text) {
 			return append(dst, text...)
@@ -55,7 +47,7 @@ func appendValue(dst []byte, t *Type, text []byte) []byte {
 		return appendString(dst, text)
 	case oidJSON, oidJSONB:
 		// Postgres has parsed it before it was stored, so it stands as it is.
-		if len(text) > 0 && utf8.Valid(text) {
+		if len(text) > 0 && utf8.Valid(text) && (!t.Unsure || validJSON(text)) {
 			return append(dst, text...)
 		}
 		return appendString(dst, text)

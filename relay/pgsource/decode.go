@@ -16,14 +16,14 @@ func isRow(kind byte) bool { return kind == 'I' || kind == 'U' || kind == 'D' }
 func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.Timestamp) error {
 	switch m := m.(type) {
 	case *pgoutput.Insert:
-		return r.row(relay.OpInsert, m.RelationOID, pgoutput.OldNone, nil, m.New)
+		return r.row(ctx, relay.OpInsert, m.RelationOID, pgoutput.OldNone, nil, m.New)
 	case *pgoutput.Update:
-		return r.row(relay.OpUpdate, m.RelationOID, m.OldKind, m.Old, m.New)
+		return r.row(ctx, relay.OpUpdate, m.RelationOID, m.OldKind, m.Old, m.New)
 	case *pgoutput.Delete:
-		return r.row(relay.OpDelete, m.RelationOID, m.OldKind, m.Old, nil)
+		return r.row(ctx, relay.OpDelete, m.RelationOID, m.OldKind, m.Old, nil)
 	case *pgoutput.Truncate:
 		for _, oid := range m.RelationOIDs {
-			if err := r.row(relay.OpTruncate, oid, pgoutput.OldNone, nil, nil); err != nil {
+			if err := r.row(ctx, relay.OpTruncate, oid, pgoutput.OldNone, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -41,7 +41,9 @@ func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.
 			return err
 		}
 		r.rels[m.OID] = rel
-	case *pgoutput.Origin, *pgoutput.Type, *pgoutput.LogicalMessage:
+	case *pgoutput.Type:
+		r.s.catalog.announce(m)
+	case *pgoutput.Origin, *pgoutput.LogicalMessage:
 		// Nothing here depends on them. They are no row changes and take no ordinal.
 	default:
 		r.unknown("change", byte(m.Kind()))
@@ -63,7 +65,7 @@ func (r *reader) committed(m *pgoutput.Commit) error {
 }
 
 // row adds one row change to cur.
-func (r *reader) row(op relay.Op, oid uint32, oldKind pgoutput.OldKind, oldRow, newRow pgoutput.Tuple) error {
+func (r *reader) row(ctx context.Context, op relay.Op, oid uint32, oldKind pgoutput.OldKind, oldRow, newRow pgoutput.Tuple) error {
 	if !r.tx.open {
 		return fmt.Errorf("%s outside of a transaction", op)
 	}
@@ -73,6 +75,10 @@ func (r *reader) row(op relay.Op, oid uint32, oldKind pgoutput.OldKind, oldRow, 
 	}
 	if r.tx.ordinal == math.MaxUint32 {
 		return fmt.Errorf("transaction %d has too many rows to be numbered", r.tx.xid)
+	}
+	if len(rel.composites) > 0 {
+		rel = r.s.catalog.refresh(ctx, rel, newRow, oldRow)
+		r.rels[oid] = rel
 	}
 	c := relay.Change{
 		Position: relay.Position{CommitLSN: r.tx.final, Ordinal: r.tx.ordinal},
