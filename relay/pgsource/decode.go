@@ -31,6 +31,7 @@ func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.
 		if r.tx.open {
 			return errors.New("begin inside a transaction")
 		}
+		r.s.catalog.at(m.XID)
 		r.tx = transaction{open: true, xid: m.XID, final: relay.LSN(m.FinalLSN), time: m.CommitTime.Time()}
 		r.behind = time.Duration(sent-m.CommitTime)*time.Microsecond > lagging
 	case *pgoutput.Commit:

@@ -25,7 +25,9 @@ const (
 type catalog struct {
 	url       secret.String
 	conn      *pgx.Conn
+	xid       uint32 // the transaction that is being read
 	types     map[uint32]typeRow
+	newer     uint32              // the first later transaction that altered one of them; 0: none
 	announced map[uint32]typeName // what the stream said of types that are not built in
 	keys      map[uint32][]string // of the relations described so far
 }
@@ -37,7 +39,8 @@ type relation struct {
 	message    *pgoutput.Relation // that announced it
 	composites []int              // columns whose types hold composites: these change without an announcement
 	looked     time.Time          // when their types were read
-	misfit     bool               // and did not fit a value
+	newer      uint32             // from which transaction on they may be others
+	misfit     bool               // they did not fit a value
 	// Postgres calls the old row of a partition full when the partitioned table's
 	// identity is, whatever the partition's own: nulls may then stand for values
 	// that were not sent.
@@ -49,7 +52,7 @@ type relation struct {
 // describe builds the relation that a message announces.
 func (c *catalog) describe(ctx context.Context, m *pgoutput.Relation) (*relation, error) {
 	if _, known := c.keys[m.OID]; known {
-		c.types = nil // something was altered; composites are not announced by themselves
+		c.forget() // something was altered; composites are not announced by themselves
 	}
 	var rel *relation
 	err := c.ask(ctx, func(ctx context.Context) (err error) {
@@ -115,8 +118,8 @@ func (c *catalog) lookUp(ctx context.Context, m *pgoutput.Relation) (*relation, 
 }
 
 // key returns the columns of the primary key, or of the replica identity index. Under
-// the default identity the message tells them as they were. Of a table that has no
-// index any more, what is known is the identity, and the key that was found before.
+// the default identity the message tells them as they were. Of a table that is gone,
+// what is known is the identity, and the key that was found before.
 func (c *catalog) key(ctx context.Context, m *pgoutput.Relation) ([]string, error) {
 	var identity []string
 	for _, col := range m.Columns {
@@ -127,22 +130,64 @@ func (c *catalog) key(ctx context.Context, m *pgoutput.Relation) ([]string, erro
 	if m.ReplicaIdentity == pgoutput.IdentityDefault && len(identity) > 0 {
 		return identity, nil
 	}
-	rows, err := c.conn.Query(ctx, `
-		select a.attname::text
-		from (select indrelid, indkey, indnkeyatts from pg_index
-		      where indrelid = $1 and (indisprimary or indisreplident)
-		      order by indisprimary desc limit 1) i
-		join pg_attribute a on a.attrelid = i.indrelid
-		 and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])`, m.OID)
-	if err != nil {
-		return nil, err
-	}
-	key, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	now, err := c.keyNow(ctx, m.OID)
 	switch {
-	case err != nil || len(key) > 0:
-		return key, err
-	case len(identity) > 0:
+	case err != nil:
+		return nil, err
+	case len(now.Key) > 0:
+		return now.then(m, c.keys[m.OID]), nil
+	case len(now.Columns) > 0 || len(identity) > 0:
 		return identity, nil
 	}
 	return c.keys[m.OID], nil
+}
+
+// keyNow is the key of a table as it is today, among the columns that can be published.
+type keyNow struct {
+	Key     []string
+	Columns []string
+	Types   []uint32
+}
+
+func (c *catalog) keyNow(ctx context.Context, oid uint32) (keyNow, error) {
+	rows, err := c.conn.Query(ctx, `
+		select array(select a.attname::text
+		             from (select indrelid, indkey, indnkeyatts from pg_index
+		                   where indrelid = $1 and (indisprimary or indisreplident)
+		                   order by indisprimary desc limit 1) i
+		             join pg_attribute a on a.attrelid = i.indrelid
+		              and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),
+		       coalesce(array_agg(attname::text order by attnum), '{}'), coalesce(array_agg(atttypid order by attnum), '{}')
+		from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped and attgenerated = ''`, oid)
+	if err != nil {
+		return keyNow{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[keyNow])
+}
+
+// then returns the names that today's key had when m was sent. A column that m does not
+// have was renamed since, if it is not left out: the key that was found before holds,
+// or the place among columns that have the types of today.
+func (k keyNow) then(m *pgoutput.Relation, before []string) []string {
+	had := func(name string) bool {
+		return slices.ContainsFunc(m.Columns, func(col pgoutput.Column) bool { return col.Name == name })
+	}
+	missing := func(key []string) bool { return slices.ContainsFunc(key, func(name string) bool { return !had(name) }) }
+	if !missing(k.Key) {
+		return k.Key
+	}
+	if len(before) > 0 && !missing(before) {
+		return before
+	}
+	same := func(t uint32, col pgoutput.Column) bool { return t == col.TypeOID }
+	if !slices.EqualFunc(k.Types, m.Columns, same) {
+		return k.Key
+	}
+	var key []string
+	for i, name := range k.Columns {
+		if slices.Contains(k.Key, name) {
+			key = append(key, m.Columns[i].Name)
+		}
+	}
+	return key
 }

@@ -22,11 +22,12 @@ type typeRow struct {
 	OID        uint32
 	Name       typeName
 	Composite  bool
-	Base       uint32 // of a domain
-	Elem       uint32 // of a true array
-	Delim      string // of an element
-	FieldNames []string
+	Base       uint32   // of a domain
+	Elem       uint32   // of a true array
+	Delim      string   // of an element
+	FieldNames []string // of a composite, as far as they are as old as the rows at hand
 	FieldTypes []uint32
+	Newer      uint32 // the first transaction that altered other fields; 0: none did
 }
 
 type typeName struct{ schema, name string }
@@ -51,7 +52,7 @@ func (c *catalog) setTypes(ctx context.Context, rel *relation) error {
 	if err := c.load(ctx, oids); err != nil {
 		return err
 	}
-	rel.composites, rel.looked = nil, time.Now()
+	rel.composites, rel.looked, rel.newer = nil, time.Now(), c.newer
 	for i, oid := range oids {
 		t, err := b.column(ctx, oid)
 		if err != nil {
@@ -177,52 +178,75 @@ func (c *catalog) load(ctx context.Context, oids []uint32) error {
 		oids = nil
 		for _, t := range found {
 			c.types[t.OID] = t
+			if t.Newer != 0 && (c.newer == 0 || precedes(t.Newer, c.newer)) {
+				c.newer = t.Newer
+			}
 			oids = append(append(oids, t.Base, t.Elem), t.FieldTypes...)
 		}
 	}
 	return nil
 }
 
+// typeRows reads pg_type. A field that was added, renamed or retyped by a later
+// transaction than the one at hand is left out: with as many fields as are left, a
+// value is sure to have exactly these.
 func (c *catalog) typeRows(ctx context.Context, oids []uint32) ([]typeRow, error) {
 	// Only the array type that belongs to an element is written with braces:
-	// int2vector and the like have elements too.
+	// int2vector and the like have elements too. Frozen rows keep their xmin, so one
+	// that lies ahead is in truth very old.
 	rows, err := c.conn.Query(ctx, `
 		select t.oid, n.nspname::text, t.typname::text, t.typtype = 'c', case when t.typtype = 'd' then t.typbasetype else 0 end,
 		       case when t.typtype <> 'd' and e.typarray = t.oid then e.oid else 0 end, t.typdelim::text,
-		       array(select attname::text from pg_attribute
-		             where attrelid = t.typrelid and attnum > 0 and not attisdropped order by attnum),
-		       array(select atttypid from pg_attribute
-		             where attrelid = t.typrelid and attnum > 0 and not attisdropped order by attnum)
+		       coalesce(f.names, '{}'), coalesce(f.types, '{}'), coalesce(f.newer, 0)
 		from pg_type t join pg_namespace n on n.oid = t.typnamespace left join pg_type e on e.oid = t.typelem
-		where t.oid = any ($1::oid[])`, oids)
+		cross join lateral (
+		    select array_agg(name order by num) filter (where not later) as names, array_agg(type order by num) filter (where not later) as types,
+		           (array_agg(by order by age desc) filter (where later))[1] as newer
+		    from (select attnum as num, attname::text as name, atttypid as type, age(xmin) as age, xmin::text::int8 as by,
+		                 $2::int8 > 0 and age(xmin) between 0 and age($2::text::xid) - 1 as later
+		          from pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped) a) f
+		where t.oid = any ($1::oid[])`, oids, int64(c.xid))
 	if err != nil {
 		return nil, fmt.Errorf("read types: %w", err)
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t typeRow, err error) {
-		err = row.Scan(&t.OID, &t.Name.schema, &t.Name.name, &t.Composite, &t.Base, &t.Elem, &t.Delim, &t.FieldNames, &t.FieldTypes)
+		err = row.Scan(&t.OID, &t.Name.schema, &t.Name.name, &t.Composite, &t.Base, &t.Elem, &t.Delim, &t.FieldNames, &t.FieldTypes, &t.Newer)
 		return t, err
 	})
 }
+
+// at tells which transaction is being read. What was looked up for earlier ones is
+// forgotten when it may be another by now.
+func (c *catalog) at(xid uint32) {
+	c.xid = xid
+	if c.newer != 0 && !precedes(xid, c.newer) {
+		c.forget()
+	}
+}
+
+func (c *catalog) forget() { c.types, c.newer = nil, 0 }
+
+// precedes compares transaction numbers, which go round.
+func precedes(a, b uint32) bool { return int32(a-b) < 0 }
 
 // refresh reads the types of composite columns again when they may have been altered:
 // now and then, and when a row does not fit them. A relation whose types did change
 // is a new one. What cannot be read now is left as it is.
 func (c *catalog) refresh(ctx context.Context, rel *relation, rows ...pgoutput.Tuple) *relation {
-	fresh := time.Since(rel.looked) < typesKept
-	if fresh && (rel.misfit || rel.fits(rows)) {
+	due := rel.newer != 0 && !precedes(c.xid, rel.newer) || time.Since(rel.looked) > typesKept
+	if !due && (rel.misfit || rel.fits(rows)) {
 		return rel
 	}
 	now := *rel
 	now.Relation = &relay.Relation{
 		OID: rel.OID, Schema: rel.Schema, Name: rel.Name, ReplicaIdentity: rel.ReplicaIdentity, Columns: slices.Clone(rel.Columns),
 	}
-	c.types = nil
+	c.forget()
 	err := c.ask(ctx, func(ctx context.Context) error { return c.setTypes(ctx, &now) })
 	if err != nil || reflect.DeepEqual(now.Relation, rel.Relation) {
-		rel.looked = time.Now()
-		rel.misfit = !rel.fits(rows)
-		return rel
+		now.Relation = rel.Relation
 	}
+	now.looked = time.Now()
 	now.misfit = !now.fits(rows)
 	return &now
 }

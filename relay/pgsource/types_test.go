@@ -258,8 +258,10 @@ func extremes() []valueCase {
 		{`"char"`, `''`, `""`},
 		{"char(3)", `''`, `"   "`},
 		{"pair", `(1, E'\\ \n {x}')`, `{"n":1,"s":"\\ \n {x}"}`},
-		{"house[]", `array[row(row(1, '"\,')::pair, array['"', '\', ','], '["\"\\"]', null, array[row(2, ')')::pair])::house]`,
-			`[{"owner":{"n":1,"s":"\"\\,"},"tags":["\"","\\",","],"doc":["\"\\"],"at":null,"rooms":[{"n":2,"s":")"}]}]`},
+		{
+			"house[]", `array[row(row(1, '"\,')::pair, array['"', '\', ','], '["\"\\"]', null, array[row(2, ')')::pair])::house]`,
+			`[{"owner":{"n":1,"s":"\"\\,"},"tags":["\"","\\",","],"doc":["\"\\"],"at":null,"rooms":[{"n":2,"s":")"}]}]`,
+		},
 		{"house", `null`, `null`},
 		{"hollow[]", `array[row()::hollow, null]`, `[{},null]`},
 	}

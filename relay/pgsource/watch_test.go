@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,18 +36,15 @@ func newWatch(t testing.TB, db *pgtest.DB, tables ...string) *watch {
 	for _, name := range tables {
 		cfg.Tables = append(cfg.Tables, relay.TableNeed{Name: name})
 	}
-	return watchThrough(t, cfg, tables...)
+	w := openWatch(t, cfg, tables...)
+	require.NoError(t, w.src.Start(t.Context()))
+	return w
 }
 
-// newWatchOfOldRows sets replica identity full where it is not.
-func newWatchOfOldRows(t testing.TB, db *pgtest.DB, tables ...string) *watch {
+// openWatch opens the source without starting it.
+func openWatch(t testing.TB, cfg pgsource.Config, tables ...string) *watch {
 	t.Helper()
-	return watchThrough(t, config(db, tables...), tables...)
-}
-
-func watchThrough(t testing.TB, cfg pgsource.Config, tables ...string) *watch {
-	t.Helper()
-	w := &watch{src: start(t, cfg)}
+	w := &watch{src: open(t, cfg)}
 	w.mapper = everyChange(t, w, tables)
 	return w
 }
@@ -75,25 +73,36 @@ func everyChange(t testing.TB, w *watch, tables []string) *relay.Mapper {
 	})
 }
 
-// next returns the events of the next n row changes, none of which may have raised
-// less than one.
+// next returns the events of the next n row changes, of which each must have raised
+// one.
 func (w *watch) next(t testing.TB, n int) []watched {
 	t.Helper()
-	events := w.raised(t, n)
+	changes := 0
+	events := w.read(t, func(b *relay.Batch, _ []watched) bool {
+		changes += len(b.Changes)
+		return changes >= n
+	})
 	require.Len(t, events, n, "%v", w.refused)
 	return events
 }
 
-// raised returns the events that the next n row changes raised.
-func (w *watch) raised(t testing.TB, n int) []watched {
+// until returns the events up to one of the given table, and leaves that one out.
+func (w *watch) until(t testing.TB, table string) []watched {
+	t.Helper()
+	events := w.read(t, func(_ *relay.Batch, events []watched) bool {
+		return len(events) > 0 && events[len(events)-1].Table == table
+	})
+	return events[:len(events)-1]
+}
+
+func (w *watch) read(t testing.TB, done func(*relay.Batch, []watched) bool) []watched {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var out []watched
-	for seen := 0; seen < n; {
+	for {
 		b, err := w.src.Next(ctx)
-		require.NoError(t, err, "after %d of %d changes", seen, n)
-		seen += len(b.Changes)
+		require.NoError(t, err, "after %v", lines(out))
 		var buf relay.Buffer
 		for i := range b.Changes {
 			for _, e := range w.mapper.Map(nil, &buf, &b.Changes[i]) {
@@ -101,10 +110,12 @@ func (w *watch) raised(t testing.TB, n int) []watched {
 				out = append(out, copied(t, e))
 			}
 		}
+		enough := done(b, out)
 		b.Release()
-		require.LessOrEqual(t, seen, n)
+		if enough {
+			return out
+		}
 	}
-	return out
 }
 
 // readable reports a body that a delivery process could not read.
@@ -119,14 +130,14 @@ func copied(t testing.TB, e relay.Event) watched {
 	}
 	require.NoError(t, json.Unmarshal(e.Body, &body))
 	out := watched{Event: e, Data: string(e.Data), Previous: string(e.Previous), Key: string(body.Source.Key)}
-	out.Event.Body, out.Event.Data, out.Event.Previous = nil, nil, nil
+	out.Body, out.Event.Data, out.Event.Previous = nil, nil, nil
 	return out
 }
 
-// String shows an event as "update public.t {data} was {previous}", with what is
+// String shows an event as "update t {key} {data} was {previous}", with what is
 // unavailable behind it.
 func (w watched) String() string {
-	s := fmt.Sprintf("%s %s %s", w.Op, w.Table, w.Data)
+	s := fmt.Sprintf("%s %s %s %s", w.Op, strings.TrimPrefix(w.Table, "public."), w.Key, w.Data)
 	if w.Op == relay.OpUpdate {
 		s += " was " + w.Previous
 	}
