@@ -214,7 +214,7 @@ func (r *reader) message(ctx context.Context, kind byte, body []byte, kept bool)
 		return r.s.noticeError(notice)
 	case 'c', 'C': // CopyDone, CommandComplete
 		return r.broken(errStopping)
-	case 'S': // ParameterStatus
+	case 'S', passedOver: // ParameterStatus
 	default:
 		r.unknown("message", kind)
 	}

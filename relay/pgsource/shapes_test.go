@@ -31,7 +31,10 @@ func watchedTables() []string {
 
 func requireStories(t *testing.T, shapes []story) {
 	for _, s := range shapes {
-		t.Run(s.name, func(t *testing.T) { requireStory(t, pgtest.New(t), s) })
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			requireStory(t, pgtest.New(t), s)
+		})
 	}
 }
 
