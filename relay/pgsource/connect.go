@@ -59,10 +59,11 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 		"TimeZone":           "UTC",
 		"extra_float_digits": "3",
 		"bytea_output":       "hex",
-		"search_path":        "", // names that values hold, as of regclass, come with their schema
 		// An exported snapshot is an open transaction, for as long as it is read.
 		"idle_in_transaction_session_timeout": "0",
 		"statement_timeout":                   "0",
+		// So that the names in values, as of regclass, come with their schema.
+		"search_path": "",
 	})
 	// Creating a slot waits for transactions. Without a cancel request the server
 	// would go on waiting, and hold the name, after we went away.
