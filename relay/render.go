@@ -126,18 +126,23 @@ func isTimestamp(s []byte) bool {
 	return len(s) == len(form)-1 || len(s) > len(form)
 }
 
-// appendBytea turns the hex form \x… into base64.
+// appendBytea turns the hex form \x… into base64, piece by piece.
 func appendBytea(dst, text []byte) []byte {
 	if len(text) < 2 || text[0] != '\\' || text[1] != 'x' {
 		return appendString(dst, text)
 	}
-	raw, err := hex.AppendDecode(nil, text[2:])
-	if err != nil {
-		return appendString(dst, text)
+	var raw [3 << 6]byte // of a length that base64 does not pad
+	out := append(dst, '"')
+	for digits := text[2:]; len(digits) > 0; {
+		n := min(len(digits), 2*len(raw))
+		got, err := hex.Decode(raw[:], digits[:n])
+		if err != nil {
+			return appendString(dst, text)
+		}
+		out = base64.StdEncoding.AppendEncode(out, raw[:got])
+		digits = digits[n:]
 	}
-	dst = append(dst, '"')
-	dst = base64.StdEncoding.AppendEncode(dst, raw)
-	return append(dst, '"')
+	return append(out, '"')
 }
 
 const hexDigits = "0123456789abcdef"

@@ -44,8 +44,9 @@ func appendNested(dst []byte, t *Type, text []byte, misfit *bool) []byte {
 type literal struct {
 	text    []byte
 	pos     int
-	scratch []byte
-	misfit  *bool // set when something within does not fit its type; may be nil
+	elem    []byte // read last
+	scratch []byte // behind an elem that was escaped
+	misfit  *bool  // set when something within does not fit its type; may be nil
 }
 
 // bounds steps over the lower bounds of [2:3]={…}: they are not kept.
@@ -55,12 +56,12 @@ func (p *literal) bounds() {
 	}
 }
 
-// value renders the element in scratch.
+// value renders the element that was read last.
 func (p *literal) value(dst []byte, t *Type) []byte {
 	if t.Kind != Scalar {
-		return appendNested(dst, t, p.scratch, p.misfit)
+		return appendNested(dst, t, p.elem, p.misfit)
 	}
-	return appendValue(dst, t, p.scratch)
+	return appendValue(dst, t, p.elem)
 }
 
 func (p *literal) peek() byte {
@@ -101,7 +102,7 @@ func (p *literal) array(dst []byte, t *Type, depth int) ([]byte, bool) {
 			if !ok {
 				return dst, false
 			}
-			if !quoted && bytes.EqualFold(p.scratch, []byte("NULL")) {
+			if !quoted && bytes.EqualFold(p.elem, []byte("NULL")) {
 				dst = append(dst, "null"...)
 			} else {
 				dst = p.value(dst, t.Elem)
@@ -147,13 +148,45 @@ func (p *literal) row(dst []byte, t *Type) ([]byte, bool) {
 	return append(dst, '}'), true
 }
 
-// element reads one element into scratch, quotes and escapes undone, and stops
-// before the delimiter or the closing character.
+// element reads one element into elem, quotes and escapes undone, and stops before
+// the delimiter or the closing character.
 func (p *literal) element(delim, end byte) (quoted, ok bool) {
+	for i, c := range p.text[p.pos:] {
+		switch c {
+		case delim, end:
+			p.elem = p.text[p.pos : p.pos+i]
+			p.pos += i
+			return false, true
+		case '"':
+			if i == 0 && p.plainlyQuoted(delim, end) {
+				return true, true
+			}
+			return p.escaped(delim, end)
+		case '\\':
+			return p.escaped(delim, end)
+		}
+	}
+	return false, false
+}
+
+// plainlyQuoted reads "…" without anything to undo within.
+func (p *literal) plainlyQuoted(delim, end byte) bool {
+	inside := p.text[p.pos+1:]
+	n := bytes.IndexByte(inside, '"')
+	if n < 0 || n+1 >= len(inside) || (inside[n+1] != delim && inside[n+1] != end) || bytes.IndexByte(inside[:n], '\\') >= 0 {
+		return false
+	}
+	p.elem = inside[:n]
+	p.pos += n + 2
+	return true
+}
+
+func (p *literal) escaped(delim, end byte) (quoted, ok bool) {
 	p.scratch = p.scratch[:0]
 	for p.pos < len(p.text) {
 		switch c := p.text[p.pos]; c {
 		case delim, end:
+			p.elem = p.scratch
 			return quoted, true
 		case '\\':
 			if p.pos+1 >= len(p.text) {

@@ -11,6 +11,7 @@ import (
 )
 
 func TestTablesAlteredMidStreamAreReadAsTheyWereThen(t *testing.T) {
+	t.Parallel()
 	requireStories(t, []story{
 		{
 			name: "columns added, dropped, renamed and retyped between transactions", full: true, setup: things,
@@ -107,6 +108,7 @@ func TestTablesAlteredMidStreamAreReadAsTheyWereThen(t *testing.T) {
 const composite = `create type pair as (n int, s text); create table t (id int primary key, v pair, w pair[]);`
 
 func TestAlteredTypesAreReadAsTheyWereThen(t *testing.T) {
+	t.Parallel()
 	requireStories(t, []story{
 		{
 			name: "an enum that grows and is renamed", setup: `create type mood as enum ('calm'); create table t (id int primary key, v mood, w mood[])`,
@@ -164,6 +166,7 @@ func TestARenamedAttributeIsNoticedWithoutAWordFromTheStream(t *testing.T) {
 // What happened while nobody read is told by the stream as far as it goes; the rest is
 // asked of a catalog that has moved on.
 func TestWhatTheCatalogHasForgottenDegradesToText(t *testing.T) {
+	t.Parallel()
 	requireStories(t, []story{
 		{
 			name: "a dropped table", setup: things, late: true,

@@ -78,6 +78,7 @@ func requireStory(t *testing.T, db *pgtest.DB, s story) {
 }
 
 func TestEachReplicaIdentityGivesTheOldRowItPromises(t *testing.T) {
+	t.Parallel()
 	const changes = `insert into t values (1, 1, 'a'); update t set n = 2; update t set id = 2; delete from t`
 	steps := strings.Split(changes, "; ")
 	big := []string{
@@ -145,6 +146,7 @@ func TestEachReplicaIdentityGivesTheOldRowItPromises(t *testing.T) {
 }
 
 func TestWhatAPublicationLeavesOutIsLeftOut(t *testing.T) {
+	t.Parallel()
 	partitioned := `create table t (id int, n int, primary key (id, n)) partition by range (n);
 		create table t_low partition of t for values from (0) to (10); create table t_high partition of t for values from (10) to (20);`
 	moves := []string{`insert into t values (1, 1), (2, 12)`, `update t set id = 3 where n = 12`, `update t set n = 13 where n = 1`, `delete from t where id = 3`, `truncate t`}
@@ -209,6 +211,7 @@ func TestPartitionsComeUnderTheirOwnNameWhereThePublicationSaysSo(t *testing.T) 
 }
 
 func TestTransactionsOfEveryFormRaiseWhatTheyCommitted(t *testing.T) {
+	t.Parallel()
 	requireStories(t, []story{
 		{
 			name: "savepoints", full: true, setup: things,

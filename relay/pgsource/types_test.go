@@ -289,7 +289,7 @@ func requireValues(t *testing.T, cases []valueCase) {
 	}
 	var wrong []string
 	for i, e := range w.next(t, len(cases)) {
-		if want := `{"v":` + cases[i].want + `}`; string(e.Data) != want {
+		if want := `{"v":` + cases[i].want + `}`; e.Data != want {
 			wrong = append(wrong, fmt.Sprintf("%s %s: %s is not %s", cases[i].typ, shortened(cases[i].value), shortened(e.Data), shortened(want)))
 		}
 	}
