@@ -185,6 +185,11 @@ func TestWhatTheCatalogHasForgottenDegradesToText(t *testing.T) {
 			told:  "replica identity default",
 		},
 		{
+			name: "a key that became another, under full", setup: things, late: true, full: true,
+			steps: []string{`insert into t values (1, 1, 'a')`, `alter table t drop constraint t_pkey, add primary key (n)`, `insert into t values (2, 2, 'b')`},
+			want:  []string{`insert t {"n":1} {"id":1,"n":1,"v":"a"}`, `insert t {"n":2} {"id":2,"n":2,"v":"b"}`},
+		},
+		{
 			name: "a key column that was renamed, under full", setup: things, late: true, full: true,
 			steps: []string{`insert into t values (1, 1, 'a')`, `alter table t rename column id to key`, `insert into t values (2, 2, 'b')`, `alter table t drop column n`, `delete from t where key = 1`},
 			want:  []string{`insert t {} {"id":1,"n":1,"v":"a"}`, `insert t {"key":2} {"key":2,"n":2,"v":"b"}`, `delete t {"key":1} {"key":1,"v":"a"}`},
@@ -219,9 +224,9 @@ func TestWhatTheCatalogHasForgottenDegradesToText(t *testing.T) {
 		{
 			name: "dropped enums, composites and their arrays are text", late: true,
 			setup: `create type mood as enum ('calm'); create type pair as (n int, s text); create domain m as mood; create type r as range (subtype = int);
-				create table t (id int primary key, a mood, b mood[], c pair, d pair[], e m, f r)`,
-			steps: []string{`insert into t values (1, 'calm', '{calm}', (1, 'x "y"'), array[(1, 'a')]::pair[], 'calm', '[1,2]')`, `drop table t; drop domain m; drop type mood, pair, r`},
-			want:  []string{`insert t {"id":1} {"id":1,"a":"calm","b":"{calm}","c":"(1,\"x \"\"y\"\"\")","d":"{\"(1,a)\"}","e":"calm","f":"[1,2]"}`},
+				create table t (id int primary key, a mood, b mood[], c pair, d pair[], e m, f r, g r[])`,
+			steps: []string{`insert into t values (1, 'calm', '{calm}', (1, 'x "y"'), array[(1, 'a')]::pair[], 'calm', '[1,2]', '{"[1,2]"}')`, `drop table t; drop domain m; drop type mood, pair, r`},
+			want:  []string{`insert t {"id":1} {"id":1,"a":"calm","b":"{calm}","c":"(1,\"x \"\"y\"\"\")","d":"{\"(1,a)\"}","e":"calm","f":"[1,2]","g":"{\"[1,2]\"}"}`},
 		},
 		{
 			name: "a composite that has more attributes today has those of then", setup: composite, late: true,
