@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dot-do/relay/relay"
@@ -42,6 +44,7 @@ func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.
 			return err
 		}
 		r.rels[m.OID] = rel
+		return r.prune(ctx)
 	case *pgoutput.Type:
 		r.s.catalog.announce(m)
 	case *pgoutput.Origin, *pgoutput.LogicalMessage:
@@ -50,6 +53,26 @@ func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.
 		r.unknown("change", byte(m.Kind()))
 	}
 	return nil
+}
+
+// prune forgets tables that were dropped, when there are many: some applications make
+// tables and drop them all the time. Those that do not exist at some moment have no
+// rows behind it, so they are forgotten once that moment of the log was read.
+func (r *reader) prune(ctx context.Context) error {
+	if len(r.dead) > 0 && r.tx.final > r.deadAt {
+		for _, oid := range r.dead {
+			delete(r.rels, oid)
+			delete(r.s.catalog.keys, oid)
+		}
+		r.dead, r.pruneAt = nil, max(maxKept, 2*len(r.rels))
+	}
+	if len(r.rels) < r.pruneAt || len(r.dead) > 0 {
+		return nil
+	}
+	r.pruneAt = 2 * len(r.rels)
+	var err error
+	r.dead, r.deadAt, err = r.s.catalog.gone(ctx, slices.Collect(maps.Keys(r.rels)))
+	return err
 }
 
 func (r *reader) committed(m *pgoutput.Commit) error {

@@ -16,6 +16,7 @@ import (
 const (
 	lookupTimeout = 30 * time.Second
 	maxTypeDepth  = 16 // of arrays and composites within each other
+	maxKept       = 1 << 12
 )
 
 // catalog looks up what the stream does not tell of a relation: its key and how
@@ -28,7 +29,7 @@ type catalog struct {
 	xid       uint32 // the transaction that is being read
 	types     map[uint32]typeRow
 	newer     uint32              // the first later transaction that altered one of them; 0: none
-	announced map[uint32]typeName // what the stream said of types that are not built in
+	announced map[uint32]typeName // by the stream, for the relation that comes next
 	keys      map[uint32][]string // of the relations described so far
 }
 
@@ -37,6 +38,7 @@ type relation struct {
 	*relay.Relation
 
 	message    *pgoutput.Relation // that announced it
+	told       []typeName         // what the stream said of its columns' types
 	composites []int              // columns whose types hold composites: these change without an announcement
 	looked     time.Time          // when their types were read
 	newer      uint32             // from which transaction on they may be others
@@ -51,7 +53,7 @@ type relation struct {
 
 // describe builds the relation that a message announces.
 func (c *catalog) describe(ctx context.Context, m *pgoutput.Relation) (*relation, error) {
-	if _, known := c.keys[m.OID]; known {
+	if _, known := c.keys[m.OID]; known || len(c.types) > maxKept {
 		c.forget() // something was altered; composites are not announced by themselves
 	}
 	var rel *relation
@@ -62,7 +64,24 @@ func (c *catalog) describe(ctx context.Context, m *pgoutput.Relation) (*relation
 	if err != nil {
 		return nil, fmt.Errorf("look up relation %s.%s: %w", m.Namespace, m.Name, err)
 	}
+	clear(c.announced)
 	return rel, nil
+}
+
+// gone tells which of the relations do not exist any more, and a position of the log
+// behind the last row of any of them.
+func (c *catalog) gone(ctx context.Context, oids []uint32) (dead []uint32, end relay.LSN, err error) {
+	err = c.ask(ctx, func(ctx context.Context) error {
+		var at string
+		err := c.conn.QueryRow(ctx, `
+			select array(select o from unnest($1::oid[]) o where not exists (select from pg_class where oid = o)), pg_current_wal_insert_lsn()::text`, oids).
+			Scan(&dead, &at)
+		if err == nil {
+			end, err = relay.ParseLSN(at)
+		}
+		return err
+	})
+	return dead, end, wrap(err, "look up dropped tables")
 }
 
 // ask runs a look-up in bounded time, over a new connection when the old one broke.
@@ -100,8 +119,10 @@ func (c *catalog) lookUp(ctx context.Context, m *pgoutput.Relation) (*relation, 
 		OID: m.OID, Schema: m.Namespace, Name: m.Name, ReplicaIdentity: byte(m.ReplicaIdentity),
 		Columns: make([]relay.Column, len(m.Columns)),
 	}}
+	rel.told = make([]typeName, len(m.Columns))
 	for i, col := range m.Columns {
 		rel.Columns[i] = relay.Column{Name: col.Name, Key: slices.Contains(key, col.Name)}
+		rel.told[i] = c.announced[col.TypeOID]
 	}
 	if err := c.setTypes(ctx, rel); err != nil {
 		return nil, err

@@ -17,6 +17,10 @@ import (
 // stream has no word about an altered composite, nor about the tables that use it.
 const typesKept = time.Second
 
+// firstAnnounced is the first number of a type that the stream announces. Those below
+// are built in, and the same in every database.
+const firstAnnounced = 10000
+
 // typeRow is what pg_type tells of a type.
 type typeRow struct {
 	OID        uint32
@@ -32,8 +36,8 @@ type typeRow struct {
 
 type typeName struct{ schema, name string }
 
-// announce remembers what the stream says of a type, ahead of the relation that uses
-// it: of a domain, the name of the type below all domains. It is true of the time of
+// announce remembers, until the relation comes that uses it, what the stream says of a
+// type: of a domain, the name of the type below all domains. It is true of the time of
 // the rows, whatever has become of the type since.
 func (c *catalog) announce(m *pgoutput.Type) {
 	if c.announced == nil {
@@ -54,7 +58,7 @@ func (c *catalog) setTypes(ctx context.Context, rel *relation) error {
 	}
 	rel.composites, rel.looked, rel.newer = nil, time.Now(), c.newer
 	for i, oid := range oids {
-		t, err := b.column(ctx, oid)
+		t, err := b.column(ctx, oid, rel.told[i])
 		if err != nil {
 			return err
 		}
@@ -81,10 +85,9 @@ type place struct {
 
 // column builds the type of a column, of which the stream may have said more than is
 // known today.
-func (b *builder) column(ctx context.Context, oid uint32) (*relay.Type, error) {
-	told, ok := b.c.announced[oid]
-	if !ok { // built in
-		return b.build(oid, maxTypeDepth, true), nil
+func (b *builder) column(ctx context.Context, oid uint32, told typeName) (*relay.Type, error) {
+	if told == (typeName{}) {
+		return b.build(oid, maxTypeDepth, oid < firstAnnounced), nil
 	}
 	sure := told.schema == "pg_catalog" // what is built in has its name for ever
 	now := b.c.base(oid).Name

@@ -148,3 +148,31 @@ func TestNoRowIsReadWithAnAllocation(t *testing.T) {
 	require.Len(t, r.cur.Changes, 400)
 	require.Equal(t, time.UTC, r.cur.Changes[0].CommitTime.Location())
 }
+
+func TestDroppedTablesAreForgottenOnceTheirLogWasRead(t *testing.T) {
+	db := pgtest.New(t)
+	db.Exec("create table t (id int primary key)")
+	alive := pgtest.One[uint32](db, "select 't'::regclass::oid")
+	conn, err := connectSQL(t.Context(), secret.New(db.URL))
+	require.NoError(t, err)
+	defer closeSQL(t.Context(), conn)
+	r := offlineReader()
+	r.s.catalog = &catalog{conn: conn, keys: map[uint32][]string{}}
+	r.pruneAt = 3
+	for _, oid := range []uint32{alive, 4_000_000_001, 4_000_000_002} {
+		r.rels[oid], r.s.catalog.keys[oid] = &relation{}, []string{"id"}
+	}
+	r.tx.final = 1
+	require.NoError(t, r.prune(t.Context()))
+	require.Len(t, r.rels, 3, "their rows may still come")
+	require.ElementsMatch(t, []uint32{4_000_000_001, 4_000_000_002}, r.dead)
+	r.tx.final = r.deadAt
+	require.NoError(t, r.prune(t.Context()))
+	require.Len(t, r.rels, 3)
+	r.tx.final++
+	require.NoError(t, r.prune(t.Context()))
+	require.Len(t, r.rels, 1)
+	require.NotNil(t, r.rels[alive])
+	require.Len(t, r.s.catalog.keys, 1)
+	require.Equal(t, maxKept, r.pruneAt)
+}
