@@ -74,8 +74,19 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 	if err != nil {
 		return nil, connectError(err, cfg)
 	}
+	if conn.ParameterStatus("server_encoding") != noEncoding {
+		return conn, nil
+	}
+	// Such a database holds bytes that are not UTF-8. Asked for UTF-8, the server would
+	// fail at the first of them, again and again; so it sends them as they are.
+	if _, err := conn.Exec(ctx, "SET client_encoding = "+noEncoding).ReadAll(); err != nil {
+		_ = conn.Close(ctx)
+		return nil, connectError(err, cfg)
+	}
 	return conn, nil
 }
+
+const noEncoding = "SQL_ASCII"
 
 // adjust puts our own connect timeout in the place of the driver's long default.
 func adjust(cfg *pgconn.Config) {

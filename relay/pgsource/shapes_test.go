@@ -238,6 +238,33 @@ func TestTransactionsOfEveryFormRaiseWhatTheyCommitted(t *testing.T) {
 			want:  []string{`insert t {"id":1} {"id":1,"n":null,"v":null}`, `delete t {"id":1} {"id":1,"n":null,"v":null}`},
 		},
 		{
+			name: "rows that came from elsewhere", setup: things,
+			steps: []string{
+				`select pg_replication_origin_create('up_' || current_database())`,
+				`select pg_replication_origin_session_setup('up_' || current_database()); begin; select pg_replication_origin_xact_setup('0/ABCDEF', '2026-01-01');
+				 insert into t values (1); commit; select pg_replication_origin_session_reset(); select pg_replication_origin_drop('up_' || current_database())`,
+			},
+			want: []string{`insert t {"id":1} {"id":1,"n":null,"v":null}`},
+		},
+		{
+			name: "names of every form, and none", full: true,
+			setup: `create table t ("select" int primary key, "Ünï ""x"" \\" text, " " int, "` + strings.Repeat("n", 63) + `" int); create table u (); alter table u replica identity full`,
+			steps: []string{`insert into t values (1, 'a', 2, 3)`, `update t set "select" = 2, " " = null`, `insert into u default values`, `delete from u`},
+			want: []string{
+				`insert t {"select":1} {"select":1,"Ünï \"x\" \\\\":"a"," ":2,"` + strings.Repeat("n", 63) + `":3}`,
+				`update t {"select":2} {"select":2,"Ünï \"x\" \\\\":"a"," ":null,"` + strings.Repeat("n", 63) + `":3} was {"select":1," ":2}`,
+				`insert u {} {}`, `delete u {} {}`,
+			},
+		},
+		{
+			name: "a child table has rows of its own name", full: true, setup: things + `create table u (extra int) inherits (t)`,
+			steps: []string{`insert into t values (1)`, `insert into u values (2, 2, 'b', 3)`, `update t set n = 9 where id = 2`, `truncate t`},
+			want: []string{
+				`insert t {"id":1} {"id":1,"n":null,"v":null}`, `insert u {} {"id":2,"n":2,"v":"b","extra":3}`, `update u {} {"id":2,"n":9,"v":"b","extra":3} was {"n":2}`,
+				`truncate t {} {}`, `truncate u {} {}`,
+			},
+		},
+		{
 			name: "a row written again and again", full: true, setup: things,
 			steps: []string{
 				`insert into t values (1, 1) on conflict (id) do update set n = excluded.n + 1`, `insert into t values (1, 1) on conflict (id) do update set n = excluded.n + 1`, `update t set n = n`,

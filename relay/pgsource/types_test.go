@@ -1,16 +1,22 @@
 package pgsource_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dot-do/relay/internal/pgtest"
+	"github.com/dot-do/relay/internal/secret"
+	"github.com/dot-do/relay/relay"
+	"github.com/dot-do/relay/relay/pgsource"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/reference/types.md")
@@ -367,4 +373,42 @@ func pageTables() string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+// database makes another database of the test's cluster, with an encoding.
+func database(t *testing.T, db *pgtest.DB, encoding string) (pgsource.Config, func(sql string)) {
+	name := db.Name + "_" + strings.ToLower(encoding)
+	db.Exec(fmt.Sprintf(`create database %s encoding '%s' locale 'C' template template0`, name, encoding))
+	t.Cleanup(func() { db.Exec(`drop database ` + name + ` with (force)`) })
+	u, err := url.Parse(db.URL)
+	require.NoError(t, err)
+	u.Path = "/" + name
+	cfg := config(db)
+	cfg.URL, cfg.Slot = secret.New(u.String()), "slot_"+name
+	t.Cleanup(func() { db.Exec(`select pg_drop_replication_slot($1)`, cfg.Slot) })
+	conn, err := pgx.Connect(t.Context(), u.String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return cfg, func(sql string) {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err, sql)
+	}
+}
+
+func TestValuesAreUTF8WhateverTheDatabasesEncoding(t *testing.T) {
+	db := pgtest.New(t)
+	for encoding, want := range map[string]string{
+		"LATIN1": `insert t {"id":"é"} {"id":"é","v":["é"],"j":{"k": "é"}}`,
+		// Nobody knows what the bytes of such a database mean.
+		"SQL_ASCII": "insert t {\"id\":\"\uFFFD\"} {\"id\":\"\uFFFD\",\"v\":[\"\uFFFD\"],\"j\":\"{\\\"k\\\": \\\"\uFFFD\\\"}\"}",
+	} {
+		cfg, exec := database(t, db, encoding)
+		exec(`create table t (id text primary key, v text[], j jsonb)`)
+		cfg.Tables = []relay.TableNeed{{Name: "public.t"}}
+		w := openWatch(t, cfg, "public.t")
+		require.NoError(t, w.src.Start(t.Context()))
+		exec(`insert into t select s, array[s], jsonb_build_object('k', s) from convert_from('\xe9', current_setting('server_encoding')) s`)
+		require.Equal(t, want, w.next(t, 1)[0].String())
+		closeSource(t, w.src)
+	}
 }
