@@ -101,8 +101,9 @@ func (r *reader) row(ctx context.Context, op relay.Op, oid uint32, oldKind pgout
 		return fmt.Errorf("transaction %d has too many rows to be numbered", r.tx.xid)
 	}
 	if len(rel.composites) > 0 {
-		rel = r.s.catalog.refresh(ctx, rel, newRow, oldRow)
-		r.rels[oid] = rel
+		if now := r.s.catalog.refresh(ctx, rel, newRow, oldRow); now != rel {
+			rel, r.rels[oid] = now, now
+		}
 	}
 	c := relay.Change{
 		Position: relay.Position{CommitLSN: r.tx.final, Ordinal: r.tx.ordinal},
