@@ -18,7 +18,7 @@ type story struct {
 	full  bool     // the rules ask for old rows: the relay sets replica identity full
 	late  bool     // the relay reads only after everything has happened, and not after each step
 	steps []string // each a transaction of its own, unless it says begin and commit
-	want  []string // events, as watched.String shows them
+	want  []string // events, as raised.String shows them
 	told  string   // part of what a mapping is refused for; under full that is nothing unless told
 }
 

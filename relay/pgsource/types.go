@@ -17,10 +17,6 @@ import (
 // stream has no word about an altered composite, nor about the tables that use it.
 const typesKept = time.Second
 
-// firstAnnounced is the first number of a type that the stream announces. Those below
-// are built in, and the same in every database.
-const firstAnnounced = 10000
-
 // typeRow is what pg_type tells of a type.
 type typeRow struct {
 	OID        uint32
@@ -35,6 +31,9 @@ type typeRow struct {
 }
 
 type typeName struct{ schema, name string }
+
+// builtIn reports that the name means the same type in every database and for ever.
+func (n typeName) builtIn() bool { return n.schema == "pg_catalog" }
 
 // announce remembers, until the relation comes that uses it, what the stream says of a
 // type: of a domain, the name of the type below all domains. It is true of the time of
@@ -86,20 +85,19 @@ type place struct {
 // column builds the type of a column, of which the stream may have said more than is
 // known today.
 func (b *builder) column(ctx context.Context, oid uint32, told typeName) (*relay.Type, error) {
-	if told == (typeName{}) {
-		return b.build(oid, maxTypeDepth, oid < firstAnnounced), nil
-	}
-	sure := told.schema == "pg_catalog" // what is built in has its name for ever
 	now := b.c.base(oid).Name
-	if now == told || !sure && now != (typeName{}) { // the same, or renamed
-		return b.build(oid, maxTypeDepth, sure), nil
+	if told == (typeName{}) || told == now {
+		return b.build(oid, maxTypeDepth, now.builtIn()), nil
+	}
+	if !told.builtIn() && now != (typeName{}) { // renamed
+		return b.build(oid, maxTypeDepth, false), nil
 	}
 	// The type was dropped, and perhaps something else has its number now.
 	base, err := b.c.named(ctx, told)
 	if err != nil {
 		return nil, err
 	}
-	return b.build(base, maxTypeDepth, sure), nil
+	return b.build(base, maxTypeDepth, told.builtIn()), nil
 }
 
 // build assembles a type from its rows. It is sure if it was so when the value was

@@ -22,8 +22,8 @@ type watch struct {
 	refused []string
 }
 
-// watched is an event whose memory is its own.
-type watched struct {
+// raised is an event whose memory is its own.
+type raised struct {
 	relay.Event
 	Data, Previous string
 	Key            string // source.key
@@ -75,10 +75,10 @@ func everyChange(t testing.TB, w *watch, tables []string) *relay.Mapper {
 
 // next returns the events of the next n row changes, of which each must have raised
 // one.
-func (w *watch) next(t testing.TB, n int) []watched {
+func (w *watch) next(t testing.TB, n int) []raised {
 	t.Helper()
 	changes := 0
-	events := w.read(t, func(b *relay.Batch, _ []watched) bool {
+	events := w.read(t, func(b *relay.Batch, _ []raised) bool {
 		changes += len(b.Changes)
 		return changes >= n
 	})
@@ -87,19 +87,19 @@ func (w *watch) next(t testing.TB, n int) []watched {
 }
 
 // until returns the events up to one of the given table, and leaves that one out.
-func (w *watch) until(t testing.TB, table string) []watched {
+func (w *watch) until(t testing.TB, table string) []raised {
 	t.Helper()
-	events := w.read(t, func(_ *relay.Batch, events []watched) bool {
+	events := w.read(t, func(_ *relay.Batch, events []raised) bool {
 		return len(events) > 0 && events[len(events)-1].Table == table
 	})
 	return events[:len(events)-1]
 }
 
-func (w *watch) read(t testing.TB, done func(*relay.Batch, []watched) bool) []watched {
+func (w *watch) read(t testing.TB, done func(*relay.Batch, []raised) bool) []raised {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	var out []watched
+	var out []raised
 	for {
 		b, err := w.src.Next(ctx)
 		require.NoError(t, err, "after %v", lines(out))
@@ -124,19 +124,19 @@ func readable(body []byte) error {
 	return e.ReadBody(body)
 }
 
-func copied(t testing.TB, e relay.Event) watched {
+func copied(t testing.TB, e relay.Event) raised {
 	var body struct {
 		Source struct{ Key json.RawMessage }
 	}
 	require.NoError(t, json.Unmarshal(e.Body, &body))
-	out := watched{Event: e, Data: string(e.Data), Previous: string(e.Previous), Key: string(body.Source.Key)}
+	out := raised{Event: e, Data: string(e.Data), Previous: string(e.Previous), Key: string(body.Source.Key)}
 	out.Body, out.Event.Data, out.Event.Previous = nil, nil, nil
 	return out
 }
 
 // String shows an event as "update t {key} {data} was {previous}", with what is
 // unavailable behind it.
-func (w watched) String() string {
+func (w raised) String() string {
 	s := fmt.Sprintf("%s %s %s %s", w.Op, strings.TrimPrefix(w.Table, "public."), w.Key, w.Data)
 	if w.Op == relay.OpUpdate {
 		s += " was " + w.Previous
@@ -150,7 +150,7 @@ func (w watched) String() string {
 	return s
 }
 
-func lines(events []watched) []string {
+func lines(events []raised) []string {
 	var out []string
 	for _, e := range events {
 		out = append(out, e.String())
