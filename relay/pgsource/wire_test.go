@@ -15,6 +15,7 @@ import (
 	"github.com/dot-do/relay/internal/pgtest"
 	"github.com/dot-do/relay/internal/secret"
 	"github.com/dot-do/relay/relay"
+	"github.com/dot-do/relay/relay/pgoutput"
 )
 
 // allocated measures the bytes allocated in this process between two calls.
@@ -175,4 +176,35 @@ func TestDroppedTablesAreForgottenOnceTheirLogWasRead(t *testing.T) {
 	require.NotNil(t, r.rels[alive])
 	require.Len(t, r.s.catalog.keys, 1)
 	require.Equal(t, maxKept, r.pruneAt)
+}
+
+// FuzzNoMessageBreaksTheReader feeds it messages that no server would send: each either
+// ends the stream with an error or leaves changes that have a value for every column.
+func FuzzNoMessageBreaksTheReader(f *testing.F) {
+	message := func(kind byte, body string) string { return string(kind) + string(rune(len(body))) + body }
+	frame := func(b string) string { return message('d', "w"+string(make([]byte, 24))+b) }
+	begin := frame("B\x00\x00\x00\x00\x00\x00\x00\x09" + string(make([]byte, 12)))
+	f.Add([]byte(begin + frame("I\x00\x00\x00\x01N\x00\x01n") + frame("T\x00\x00\x00\x01\x00\x00\x00\x00\x01")))
+	f.Add([]byte(begin + frame("U\x00\x00\x00\x01K\x00\x01nN\x00\x01u") + frame("D\x00\x00\x00\x01O\x00\x01n") + frame("Y\x00\x00\x00\x01a\x00b\x00")))
+	f.Add([]byte(message('d', "k"+string(make([]byte, 17))) + message('E', "SERROR\x00C57P01\x00\x00") + message('N', "C55000\x00\x00") + message('c', "")))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := offlineReader()
+		r.rels[1] = &relation{Relation: &relay.Relation{OID: 1, Schema: "s", Name: "t", Columns: make([]relay.Column, 1)}}
+		for len(b) >= 2 && len(r.cur.Changes) < 100 {
+			kind, n := b[0], min(int(b[1]), len(b)-2)
+			body := b[2 : 2+n]
+			b = b[2+n:]
+			if n > 25 && body[25] == byte(pgoutput.KindRelation) {
+				continue // would be looked up
+			}
+			if r.message(t.Context(), kind, body, false) != nil {
+				break
+			}
+		}
+		for _, c := range r.cur.Changes {
+			require.NotNil(t, c.Relation)
+			require.True(t, c.New == nil || len(c.New) == len(c.Relation.Columns))
+			require.True(t, c.Old == nil || len(c.Old) == len(c.Relation.Columns))
+		}
+	})
 }
