@@ -244,7 +244,9 @@ func (c *catalog) refresh(ctx context.Context, rel *relation, rows ...pgoutput.T
 	}
 	c.forget()
 	err := c.ask(ctx, func(ctx context.Context) error { return c.setTypes(ctx, &now) })
-	if err != nil || reflect.DeepEqual(now.Relation, rel.Relation) {
+	if err != nil {
+		now = *rel
+	} else if reflect.DeepEqual(now.Relation, rel.Relation) {
 		now.Relation = rel.Relation
 	}
 	now.looked = time.Now()

@@ -178,6 +178,25 @@ func TestDroppedTablesAreForgottenOnceTheirLogWasRead(t *testing.T) {
 	require.Equal(t, maxKept, r.pruneAt)
 }
 
+func TestTypesThatCannotBeLookedUpAgainStayAsTheyWere(t *testing.T) {
+	c := &catalog{url: secret.New("postgres://127.0.0.1:1/none")}
+	db := pgtest.New(t)
+	conn, err := connectSQL(t.Context(), secret.New(db.URL))
+	require.NoError(t, err)
+	closeSQL(t.Context(), conn)
+	c.conn = conn
+	pair := &relay.Type{Kind: relay.Composite, Fields: []relay.Field{{Name: "a", Type: &relay.Type{OID: 25}}}}
+	rel := &relation{
+		Relation: &relay.Relation{Columns: []relay.Column{{Name: "p", Type: pair}}}, composites: []int{0},
+		message: &pgoutput.Relation{Columns: []pgoutput.Column{{Name: "p", TypeOID: 20000}}}, told: make([]typeName, 1),
+	}
+	now := c.refresh(t.Context(), rel, pgoutput.Tuple{{Kind: pgoutput.Text, Data: []byte("(1,2)")}})
+	require.Same(t, rel.Relation, now.Relation)
+	require.Equal(t, []int{0}, now.composites)
+	require.True(t, now.misfit)
+	require.WithinDuration(t, time.Now(), now.looked, time.Minute)
+}
+
 // FuzzNoMessageBreaksTheReader feeds it messages that no server would send: each either
 // ends the stream with an error or leaves changes that have a value for every column.
 func FuzzNoMessageBreaksTheReader(f *testing.F) {
