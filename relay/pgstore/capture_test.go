@@ -141,3 +141,26 @@ func TestSaveAsOfForgetsOnlyWhatNoReplayNeeds(t *testing.T) {
 	require.Equal(t, catalog("again"), got)
 	require.Equal(t, 1, pgtest.One[int](db, `select count(*) from relay_catalog_versions where slot_name = 'other'`))
 }
+
+func TestUnpublishedAreTablesThatCouldBeAndAreNot(t *testing.T) {
+	db := newDB(t)
+	store := open(t, db)
+	db.Exec(`create table a (id int); create table b (id int) partition by range (id); create table b1 partition of b for values from (0) to (9);
+		create view v as select 1; create unlogged table u (id int); create schema "S p"; create table "S p"."T.t" (id int);
+		create table a_child (id int); create materialized view m as select 1`)
+	tables := []string{"public.a", "public.b", "public.b1", "public.v", "public.u", "public.m", "S p.T.t", "public.none", "pg_catalog.pg_class"}
+	unpublished := func() []string {
+		found, err := store.Unpublished(t.Context(), "pub", tables)
+		require.NoError(t, err)
+		return found
+	}
+	require.ElementsMatch(t, []string{"public.a", "public.b", "public.b1", "S p.T.t"}, unpublished(), "there is no publication")
+	db.Exec(`create publication pub for table a, b; create publication other for all tables`)
+	require.ElementsMatch(t, []string{"S p.T.t"}, unpublished(), "a partition is in with its table")
+	db.Exec(`drop table a; create table a (id int)`)
+	require.ElementsMatch(t, []string{"public.a", "S p.T.t"}, unpublished())
+	db.Exec(`drop publication pub; create publication pub for tables in schema "S p", public`)
+	require.Empty(t, unpublished())
+	db.Exec(`drop publication pub; create publication pub for all tables`)
+	require.Empty(t, unpublished())
+}
