@@ -24,6 +24,7 @@ type publisher struct {
 	held      LSN        // everything that ended before it is held by the stream
 	settling  settling   // what of it may not be on the stream's disk yet
 	published bool       // events went out since the last checkpoint
+	settled   bool       // or some of them settled
 	last      time.Time  // of the last checkpoint
 }
 
@@ -84,18 +85,20 @@ func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
 func (p *publisher) due() bool {
 	since := time.Since(p.last)
 	bound, _ := p.settling.bound(p.held, p.cp.StreamSeq)
-	if p.published || bound >= p.cp.Confirmed+idleWorthwhile {
+	if p.published || p.settled || bound >= p.cp.Confirmed+idleWorthwhile {
 		return since >= p.cfg.CheckpointEvery
 	}
 	return bound > p.cp.Confirmed && since >= idleEvery
 }
 
-// checkpoint saves what is held and then lets the slot move, as far as it has settled. In this order: a slot
-// that is ahead of the checkpoint could only mean that somebody else moved it. In a
-// transaction that spans many batches only the position moves.
+// checkpoint saves what is held and then lets the slot move, as far as it has
+// settled. In this order: a slot that is ahead of the checkpoint could only mean that
+// somebody else moved it. In a transaction that spans many batches only the position
+// moves.
 func (p *publisher) checkpoint(ctx context.Context) error {
 	bound, settled := p.settling.bound(p.held, p.cp.StreamSeq)
 	moves := bound > p.cp.Confirmed
+	p.settled = false
 	if !moves && !p.published {
 		return nil
 	}

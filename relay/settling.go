@@ -83,5 +83,6 @@ func (p *publisher) settle(ctx context.Context) error {
 		return fmt.Errorf("stream %s was made anew at %s", p.cfg.Stream.Name(), tail.CreatedAt.UTC().Format(time.RFC3339))
 	}
 	p.settling.drop(now)
+	p.settled = true
 	return nil
 }
