@@ -20,6 +20,7 @@ type ControlTables struct {
 	Mappings string // event_mappings
 	Webhooks string // zapier_webhooks
 	Outbox   string // outbox_events; empty: none
+	Chunks   string // relay_backfill_chunks; empty: none
 }
 
 // DefaultControlTables are the tables as the migrations make them in schema public.
@@ -27,6 +28,7 @@ func DefaultControlTables() ControlTables {
 	return ControlTables{
 		Events: "public.zapier_webhook_events", Mappings: "public.event_mappings",
 		Webhooks: "public.zapier_webhooks", Outbox: "public.outbox_events",
+		Chunks: "public.relay_backfill_chunks",
 	}
 }
 
@@ -42,7 +44,14 @@ type CaptureConfig struct {
 	CheckpointEvery time.Duration
 	// AcceptGap lets the operator go on where the relay would halt.
 	AcceptGap bool
-	Observer  Observer
+	// Backfill is where a Backfiller of the same session lays its chunks, which are
+	// kept in Backfills. Optional.
+	Backfill  *BackfillDesk
+	Backfills Backfills
+	// InitialSnapshot asks Backfills for all mapped tables before the slot is read for
+	// the first time.
+	InitialSnapshot bool
+	Observer        Observer
 	Logger    *slog.Logger // defaults to slog.Default()
 }
 
@@ -56,12 +65,16 @@ type Capture struct {
 	cp      Checkpoint
 	skip    Position
 	catalog *Catalog
+	broken  string // why backfills cannot go on; empty: they can
 }
 
 // NewCapture checks the configuration.
 func NewCapture(cfg CaptureConfig) (*Capture, error) {
 	if cfg.Source == nil || cfg.Stream == nil || cfg.Registry == nil || cfg.Checkpoints == nil {
 		return nil, errors.New("capture needs a source, a stream, a registry and checkpoints")
+	}
+	if (cfg.Backfill != nil || cfg.InitialSnapshot) && cfg.Backfills == nil {
+		return nil, errors.New("capture needs backfills for a backfill desk or an initial snapshot")
 	}
 	if cfg.CheckpointEvery <= 0 {
 		cfg.CheckpointEvery = time.Second
@@ -85,6 +98,7 @@ func (c *Capture) Run(ctx context.Context) error {
 		return unlessStopped(ctx, fmt.Errorf("start streaming from slot %q: %w", c.slot.Name, err))
 	}
 	c.log.InfoContext(ctx, "streaming", "slot", c.slot.Name, "lsn", c.slot.Confirmed.String(), "after", c.skip.String())
+	c.cfg.Backfill.begin(c.slot.Confirmed, c.broken)
 	if c.cfg.Observer.Started != nil {
 		c.cfg.Observer.Started(c.slot)
 	}
@@ -131,6 +145,9 @@ func (c *Capture) resume(ctx context.Context) error {
 		c.log.ErrorContext(ctx, "gap accepted by the operator", "slot", c.slot.Name, "gap", r.gap)
 	}
 	c.skip = r.skip
+	if r.gap != "" || (r.fresh && saved != nil) {
+		c.broken = "a gap was accepted while it ran, and what of it is in the stream is not known; run it again"
+	}
 	if saved != nil {
 		c.cp = *saved
 	}
@@ -145,6 +162,12 @@ func (c *Capture) resume(ctx context.Context) error {
 	}
 	if err := c.loadCatalog(ctx, r.fresh || r.unseen); err != nil {
 		return err
+	}
+	if saved == nil && r.gap == "" && c.cfg.InitialSnapshot {
+		// Before the first checkpoint: a process that dies in between begins anew.
+		if err := c.cfg.Backfills.RequestSnapshot(ctx, c.slot.Name, c.catalog.SnapshotTables()); err != nil {
+			return fmt.Errorf("ask for the initial snapshot of slot %q: %w", c.slot.Name, err)
+		}
 	}
 	moved := c.cp.Timeline != c.slot.Timeline
 	c.cp.Stream, c.cp.StreamCreatedAt, c.cp.Timeline = c.cfg.Stream.Name(), tail.CreatedAt, c.slot.Timeline

@@ -31,6 +31,7 @@ type mapping struct {
 	commit  LSN               // of the transaction at hand
 
 	relation *Relation // of the last change, and
+	table    string    // its name
 	role     role      // what it is to the relay
 }
 
@@ -42,6 +43,7 @@ const (
 	eventsTable
 	mappingsTable
 	webhooksTable
+	chunksTable
 )
 
 func (t *ControlTables) role(table string) role {
@@ -52,6 +54,8 @@ func (t *ControlTables) role(table string) role {
 		return mappingsTable
 	case t.Webhooks:
 		return webhooksTable
+	case t.Chunks:
+		return chunksTable
 	}
 	return otherTable
 }
@@ -98,7 +102,7 @@ func (m *mapping) mapBatch(ctx context.Context, batch *Batch, out *mappedBatch) 
 			}
 			m.commit = c.Position.CommitLSN
 		}
-		if err := m.change(c, out); err != nil {
+		if err := m.change(ctx, c, out); err != nil {
 			return err
 		}
 	}
@@ -111,15 +115,21 @@ func (m *mapping) mapBatch(ctx context.Context, batch *Batch, out *mappedBatch) 
 // change maps one change, and leaves out what the stream holds already. Changes
 // of the configuration count in any case: the catalog begins at the slot's
 // position, not at the stream's end.
-func (m *mapping) change(c *Change, out *mappedBatch) error {
+func (m *mapping) change(ctx context.Context, c *Change, out *mappedBatch) error {
 	if c.Relation != m.relation {
-		m.relation, m.role = c.Relation, m.cfg.Tables.role(c.Relation.FullName())
+		m.relation, m.table = c.Relation, c.Relation.FullName()
+		m.role = m.cfg.Tables.role(m.table)
+	}
+	if d := m.cfg.Backfill; d != nil && d.open.Load() {
+		d.saw(c, m.table)
 	}
 	switch m.role {
 	case eventsTable:
 		return m.configure(c, "event_type", func(cat *Catalog) map[string]json.RawMessage { return cat.Events })
 	case mappingsTable:
 		return m.configure(c, "id", func(cat *Catalog) map[string]json.RawMessage { return cat.Mappings })
+	case chunksTable:
+		return m.land(ctx, c, out)
 	case webhooksTable, otherTable:
 	}
 	if last := (Position{CommitLSN: m.skip.CommitLSN, Ordinal: m.skip.Ordinal}); c.Position.Compare(last) < 0 {

@@ -98,6 +98,7 @@ func (p *publisher) checkpoint(ctx context.Context) error {
 		return nil
 	}
 	p.cfg.Source.Confirm(p.held)
+	p.cfg.Backfill.confirm(p.held)
 	if p.cfg.Observer.Confirmed != nil {
 		p.cfg.Observer.Confirmed(p.held)
 	}
