@@ -95,7 +95,7 @@ func TestTheDocumentedPrivilegesAreEnoughForCapture(t *testing.T) {
 	control := relay.DefaultControlTables()
 	cfg := pgsource.Config{
 		URL: as(t, db, "relay"), Slot: "relay_docs", Publication: "relay", CreateSlot: true,
-		Tables: catalog.Tables(), ControlTables: []string{control.Events, control.Mappings, control.Webhooks, control.Outbox},
+		Tables: catalog.Tables(), ControlTables: control.Names(),
 	}
 	var setup *relay.SetupError
 	_, err = pgsource.Open(ctx, cfg)

@@ -132,14 +132,19 @@ type Backfills interface {
 	// NextBackfill returns the one that is running, or else the oldest that is queued, or nil.
 	NextBackfill(ctx context.Context, slot string) (*Backfill, error)
 	// ClaimBackfill makes owner the only one who may work on it, notes key and
-	// estimate, and commits an empty chunk, whose number it returns together with all chunks before. Whoever
-	// sees that chunk in the log has seen all of the former owner's.
-	ClaimBackfill(ctx context.Context, b *Backfill, owner string) (barrier int64, chunks []Chunk, err error)
+	// estimate, and commits an empty chunk, whose number it returns. Whoever sees that chunk in the log has
+	// seen all of the former owner's.
+	ClaimBackfill(ctx context.Context, b *Backfill, owner string) (barrier int64, err error)
+	// Chunks returns all that are kept, by number.
+	Chunks(ctx context.Context, id string) ([]Chunk, error)
 	// AdvanceBackfill does all of a Step or nothing. The new chunk's row comes last
 	// in its transaction.
 	AdvanceBackfill(ctx context.Context, id, owner string, s Step) error
-	// SaveChunk replaces what is kept of a chunk; the Redo of one is added to.
+	// SaveChunk replaces what is kept of a chunk.
 	SaveChunk(ctx context.Context, id string, c Chunk) error
+	// SplitChunk lets split change what is kept of a chunk, if it is kept, and takes
+	// the backfill from its owner, who could not know of it.
+	SplitChunk(ctx context.Context, id string, number int64, split func(*Chunk) (changed bool)) error
 	// FinishBackfill ends it. The note tells why, when it failed.
 	FinishBackfill(ctx context.Context, id, owner string, state BackfillState, note string, last Progress) error
 	// NoteBackfill tells what it waits for. ErrBackfillStopped: it is not running.
@@ -156,7 +161,6 @@ type Step struct {
 	Cursor  RowKey   // where the table was read up to; nil: unchanged
 	Redo    *Chunk   // of this chunk, that many rows are left to be read again
 	Settled []int64  // chunks that are safe in the stream
-	Chunks  []Chunk  // chunks that are found to be otherwise
 	Done    Progress // to add
 }
 

@@ -43,10 +43,8 @@ type laidChunk struct {
 // landing is what came of a chunk when its watermark was reached.
 type landing struct {
 	mark LSN
-	// orphan: the rows were not there. They died with the session that had read
-	// them; through tells how far that one had come.
+	// orphan: the rows were not there. They died with the session that had read them.
 	orphan  bool
-	through Position
 	events  Progress
 	redo    []ChunkRow
 	flooded bool // the window had overflowed
@@ -189,8 +187,7 @@ func (m *mapping) land(ctx context.Context, mark *Change, out *mappedBatch) erro
 	id := chunkID{backfill: textOf(mark.New, mark.Relation.Column("backfill_id")), number: number}
 	chunk, stale, flooded := d.take(id)
 	if chunk == nil {
-		d.land(id, landing{mark: mark.Position.CommitLSN, orphan: true, through: m.through(mark.Position)})
-		return nil
+		return m.orphan(ctx, id, mark.Position)
 	}
 	l := landing{mark: mark.Position.CommitLSN, flooded: flooded}
 	kept := Chunk{Number: number, Rows: chunk.skip}
@@ -216,6 +213,21 @@ func (m *mapping) land(ctx context.Context, mark *Change, out *mappedBatch) erro
 		}
 	}
 	d.land(id, l)
+	return nil
+}
+
+// orphan handles a watermark without rows: they died with the process that had read
+// them. Before anything behind it is published, and the end of the stream no longer
+// tells how far that process had come, the rows which are not in the stream are noted
+// to be read again.
+func (m *mapping) orphan(ctx context.Context, id chunkID, mark Position) error {
+	if through := m.through(mark); through.Ordinal < math.MaxUint32 {
+		err := m.cfg.Backfills.SplitChunk(ctx, id.backfill, id.number, func(c *Chunk) bool { return c.unpublished(through) })
+		if err != nil {
+			return fmt.Errorf("split chunk %d of backfill %s: %w", id.number, id.backfill, err)
+		}
+	}
+	m.cfg.Backfill.land(id, landing{mark: mark.CommitLSN, orphan: true})
 	return nil
 }
 

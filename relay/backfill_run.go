@@ -188,8 +188,8 @@ func (r *backfillRun) run(ctx context.Context) error {
 	return nil
 }
 
-// begin checks the request, makes it ours, and finds out what of an earlier
-// session's chunks is in the stream.
+// begin checks the request, makes it ours, and takes over what an earlier session
+// left. When the barrier has come along, Capture has dealt with all of its chunks.
 func (r *backfillRun) begin(ctx context.Context) error {
 	catalog, err := r.cfg.Registry.Current(ctx, "")
 	if err != nil {
@@ -208,7 +208,7 @@ func (r *backfillRun) begin(ctx context.Context) error {
 	if r.job.Key == nil {
 		r.job.Key, r.job.Estimated = key, estimated
 	}
-	barrier, chunks, err := r.cfg.Backfills.ClaimBackfill(ctx, r.job, r.owner)
+	barrier, err := r.cfg.Backfills.ClaimBackfill(ctx, r.job, r.owner)
 	if err != nil {
 		return err
 	}
@@ -216,9 +216,19 @@ func (r *backfillRun) begin(ctx context.Context) error {
 	if _, err := r.cfg.Desk.await(ctx, chunkID{r.job.ID, barrier}); err != nil {
 		return err
 	}
-	r.marks[barrier] = 0
-	if err := r.reconcile(ctx, chunks); err != nil {
+	chunks, err := r.cfg.Backfills.Chunks(ctx, r.job.ID)
+	if err != nil {
 		return err
+	}
+	for _, c := range chunks {
+		// One that did not come along in the log was confirmed before this session.
+		l, _ := r.cfg.Desk.landing(chunkID{r.job.ID, c.Number})
+		if r.marks[c.Number] = l.mark; len(c.Rows) == 0 {
+			r.marks[c.Number] = 0
+		}
+		if len(c.Redo) > 0 {
+			r.redo = append(r.redo, Chunk{Number: c.Number, Redo: c.Redo})
+		}
 	}
 	r.log.InfoContext(ctx, "backfill begins", "backfill", r.job.ID, "relation", r.job.Table, "rows", r.job.Rows, "estimated", r.job.Estimated)
 	return r.watch(ctx)
@@ -229,30 +239,6 @@ func keyChanged(table string, was, is []string) error {
 		Err:    fmt.Errorf("the key of %s was %s when the backfill began, and is %s", table, strings.Join(was, ", "), strings.Join(is, ", ")),
 		Remedy: "start the backfill again",
 	}
-}
-
-// reconcile compares chunks that were not settled with what the log said of them.
-// One that did not come along in the log was confirmed before this session.
-func (r *backfillRun) reconcile(ctx context.Context, chunks []Chunk) error {
-	var step Step
-	for i := range chunks {
-		c := &chunks[i]
-		if l, ok := r.cfg.Desk.landing(chunkID{r.job.ID, c.Number}); ok {
-			r.marks[c.Number] = l.mark
-			if l.orphan && c.unpublished(l.through) {
-				step.Chunks = append(step.Chunks, *c)
-			}
-		} else {
-			r.marks[c.Number] = 0
-		}
-		if len(c.Redo) > 0 {
-			r.redo = append(r.redo, Chunk{Number: c.Number, Redo: c.Redo})
-		}
-	}
-	if len(step.Chunks) == 0 {
-		return nil
-	}
-	return r.cfg.Backfills.AdvanceBackfill(ctx, r.job.ID, r.owner, step)
 }
 
 // watch opens the window, and waits until all that had written the table before is

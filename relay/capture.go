@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,6 +33,12 @@ func DefaultControlTables() ControlTables {
 	}
 }
 
+// Names lists the tables.
+func (t ControlTables) Names() []string {
+	names := []string{t.Events, t.Mappings, t.Webhooks, t.Outbox, t.Chunks}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
+}
+
 // CaptureConfig configures Capture.
 type CaptureConfig struct {
 	Source      Source        // required, opened and not yet started
@@ -52,7 +59,7 @@ type CaptureConfig struct {
 	// the first time.
 	InitialSnapshot bool
 	Observer        Observer
-	Logger    *slog.Logger // defaults to slog.Default()
+	Logger          *slog.Logger // defaults to slog.Default()
 }
 
 // Capture is one session of a slot: from where it stands until the context ends

@@ -59,6 +59,10 @@ type Source struct {
 
 	// Publication names the published tables. Defaults to relay.
 	Publication string `yaml:"publication" env:"RELAY_PUBLICATION"`
+
+	// InitialSnapshot publishes, at the first start of a slot, the rows that the
+	// mapped tables have already, as events with op "read". Defaults to false.
+	InitialSnapshot bool `yaml:"initial_snapshot" env:"RELAY_INITIAL_SNAPSHOT"`
 }
 
 // NATS is the JetStream that keeps the events.

@@ -72,6 +72,9 @@ type Metrics struct {
 	undecided  prometheus.Counter
 	unreadable prometheus.Counter
 	restarts   *prometheus.CounterVec
+	backfilled *prometheus.CounterVec
+	filling    prometheus.Gauge
+	unfilled   prometheus.Gauge
 }
 
 // NewMetrics registers all metrics, and gauges that read pos and health.
@@ -90,12 +93,16 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value which the event does not show."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_stream_unreadable_total", Help: "Stream messages that are no usable events."}),
 		restarts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_session_restarts_total", Help: "Sessions that ended with an error and were begun again."}, []string{"part"}),
+		backfilled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_backfill_total", Help: "Backfills: rows read, rows that raised events, these events, and rows left to their own changes."}, []string{"what"}),
+		filling:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_backfill_running", Help: "1 while a backfill runs in this process."}),
+		unfilled:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_backfill_rows_left", Help: "Rows that the running backfill has left, as the planner guessed."}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
 		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		m.backfilled, m.filling, m.unfilled,
 		gauge("relay_received_lsn", "Log position received, in bytes.", func() float64 { return float64(pos.received.Load()) }),
 		gauge("relay_published_lsn", "Log position held by the stream, in bytes.", func() float64 { return float64(pos.published.Load()) }),
 		gauge("relay_confirmed_lsn", "Log position confirmed to the slot, in bytes.", func() float64 { return float64(pos.confirmed.Load()) }),
@@ -160,6 +167,23 @@ func (m *Metrics) Undecided(n int) { m.undecided.Add(float64(n)) }
 
 // Unreadable counts a stream message that is no usable event.
 func (m *Metrics) Unreadable() { m.unreadable.Inc() }
+
+// Backfilled counts what a chunk of a backfill added.
+func (m *Metrics) Backfilled(p relay.Progress) {
+	for what, n := range map[string]int64{"rows_read": p.Rows, "rows_published": p.Published, "events": p.Events, "rows_overtaken": p.Overtaken} {
+		m.backfilled.WithLabelValues(what).Add(float64(n))
+	}
+}
+
+// Backfilling notes whether a backfill runs, and how many rows it has left.
+func (m *Metrics) Backfilling(left int64, running bool) {
+	m.unfilled.Set(float64(left))
+	if running {
+		m.filling.Set(1)
+	} else {
+		m.filling.Set(0)
+	}
+}
 
 // Restart counts a session that is begun again.
 func (m *Metrics) Restart(part string) { m.restarts.WithLabelValues(part).Inc() }

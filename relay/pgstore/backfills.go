@@ -112,7 +112,7 @@ func (s *Store) NextBackfill(ctx context.Context, slot string) (*relay.Backfill,
 }
 
 // ClaimBackfill implements relay.Backfills.
-func (s *Store) ClaimBackfill(ctx context.Context, b *relay.Backfill, owner string) (barrier int64, chunks []relay.Chunk, err error) {
+func (s *Store) ClaimBackfill(ctx context.Context, b *relay.Backfill, owner string) (barrier int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -125,19 +125,54 @@ func (s *Store) ClaimBackfill(ctx context.Context, b *relay.Backfill, owner stri
 		if err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `select number, keys::text, redo::text from relay_backfill_chunks where backfill_id = $1 order by number`, b.ID)
-		if err != nil {
-			return err
-		}
-		if chunks, err = pgx.CollectRows(rows, scanChunk); err != nil {
-			return err
-		}
 		return insertChunk(ctx, tx, b.ID, relay.Chunk{Number: barrier})
 	})
 	if err != nil {
-		return 0, nil, stopped(err, "claim backfill "+b.ID)
+		return 0, stopped(err, "claim backfill "+b.ID)
 	}
-	return barrier, chunks, nil
+	return barrier, nil
+}
+
+// Chunks implements relay.Backfills.
+func (s *Store) Chunks(ctx context.Context, id string) ([]relay.Chunk, error) {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, `select number, keys::text, redo::text from relay_backfill_chunks where backfill_id = $1 order by number`, id)
+	var out []relay.Chunk
+	if err == nil {
+		out, err = pgx.CollectRows(rows, scanChunk)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read relay_backfill_chunks: %w", clean(err))
+	}
+	return out, nil
+}
+
+// SplitChunk implements relay.Backfills.
+func (s *Store) SplitChunk(ctx context.Context, id string, number int64, split func(*relay.Chunk) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `update relay_backfills set owner = null where id = $1`, id); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `select number, keys::text, redo::text from relay_backfill_chunks where backfill_id = $1 and number = $2`, id, number)
+		if err != nil {
+			return err
+		}
+		c, err := pgx.CollectExactlyOneRow(rows, scanChunk)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil // it was settled, or the backfill has ended
+		case err != nil || !split(&c):
+			return err
+		}
+		return saveChunk(ctx, tx, id, c)
+	})
+	if err != nil {
+		return fmt.Errorf("write relay_backfill_chunks: %w", clean(err))
+	}
+	return nil
 }
 
 // stopped tells a backfill that is not ours from other errors.
@@ -204,11 +239,6 @@ func (s *Store) AdvanceBackfill(ctx context.Context, id, owner string, step rela
 		}
 		if len(step.Settled) > 0 {
 			if _, err := tx.Exec(ctx, `delete from relay_backfill_chunks where backfill_id = $1 and number = any ($2)`, id, step.Settled); err != nil {
-				return err
-			}
-		}
-		for _, c := range step.Chunks {
-			if err := saveChunk(ctx, tx, id, c); err != nil {
 				return err
 			}
 		}
