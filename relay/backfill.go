@@ -142,8 +142,8 @@ type Backfills interface {
 	AdvanceBackfill(ctx context.Context, id, owner string, s Step) error
 	// SaveChunk replaces what is kept of a chunk.
 	SaveChunk(ctx context.Context, id string, c Chunk) error
-	// SplitChunk lets split change what is kept of a chunk, if it is kept, and takes
-	// the backfill from its owner, who could not know of it.
+	// SplitChunk lets split change what is kept of a chunk, if it is kept. A change
+	// takes the backfill from its owner, who could not know of it.
 	SplitChunk(ctx context.Context, id string, number int64, split func(*Chunk) (changed bool)) error
 	// FinishBackfill ends it. The note tells why, when it failed.
 	FinishBackfill(ctx context.Context, id, owner string, state BackfillState, note string, last Progress) error

@@ -153,7 +153,7 @@ func (s *Store) SplitChunk(ctx context.Context, id string, number int64, split f
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `update relay_backfills set owner = null where id = $1`, id); err != nil {
+		if _, err := tx.Exec(ctx, `select from relay_backfills where id = $1 for update`, id); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `select number, keys::text, redo::text from relay_backfill_chunks where backfill_id = $1 and number = $2`, id, number)
@@ -165,6 +165,9 @@ func (s *Store) SplitChunk(ctx context.Context, id string, number int64, split f
 		case errors.Is(err, pgx.ErrNoRows):
 			return nil // it was settled, or the backfill has ended
 		case err != nil || !split(&c):
+			return err
+		}
+		if _, err := tx.Exec(ctx, `update relay_backfills set owner = null where id = $1`, id); err != nil {
 			return err
 		}
 		return saveChunk(ctx, tx, id, c)
