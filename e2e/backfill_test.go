@@ -139,7 +139,14 @@ func (s *stack) requireReplica(events []message) (read int) {
 			require.Equal(s.t, 1, reads[r.K], "%s was there all the time", r.K)
 		}
 	}
-	require.Equal(s.t, table, replica)
+	for key, want := range table {
+		got, ok := replica[key]
+		require.True(s.t, ok, "%s is not in the replica", key)
+		require.Equal(s.t, want, got, key)
+	}
+	for key := range replica {
+		require.Contains(s.t, table, key, "%s is in the replica alone", key)
+	}
 	for key, n := range reads {
 		require.Equal(s.t, 1, n, "%s was read more than once", key)
 	}
@@ -302,4 +309,68 @@ func TestAnInitialSnapshotPublishesWhatWasThereBeforeTheSlot(t *testing.T) {
 	p.stop()
 	s.start().stop()
 	require.Equal(t, 1, pgtest.One[int](s.db, `select count(*) from relay_backfills where source_table = 'public.parcels'`), "only the first start")
+}
+
+// A transaction that waits for its replica is in the log and on the stream, while
+// others do not yet see its rows: a chunk that is read meanwhile would be older than
+// what the stream has.
+func TestABackfillWaitsForATransactionThatOthersDoNotSeeYet(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
+	s := newStack(t, options{db: cluster.New(t)})
+	s.parcels(50)
+	s.db.Exec(`alter database ` + s.db.Name + ` set synchronous_commit = 'local'`)
+	p := s.start()
+	s.db.Exec(`alter system set synchronous_standby_names = 'nobody'`)
+	s.db.Exec(`select pg_reload_conf()`)
+	hung := make(chan error, 1)
+	conn := s.db.Connect()
+	go func() {
+		_, err := conn.Exec(context.Background(), `set synchronous_commit = on; update parcels set v = 77 where id = 3`)
+		hung <- err
+	}()
+	require.Eventually(t, func() bool { return s.streamLength(p) == 1 }, arrivesWithin, tick, "it is on the stream")
+	require.Zero(t, pgtest.One[int](s.db, `select count(*) from parcels where v = 77`), "and nobody sees it")
+	id := s.requestBackfill("parcels")
+	require.Eventually(t, func() bool {
+		return strings.HasPrefix(pgtest.One[string](s.db, `select coalesce(note, '') from relay_backfills where id = $1`, id), "waiting for transactions that wrote the table to end: pid ")
+	}, arrivesWithin, tick, "%s", p.log())
+	s.db.Exec(`alter system reset synchronous_standby_names`)
+	s.db.Exec(`select pg_reload_conf()`)
+	require.NoError(t, <-hung)
+	s.awaitBackfill(p, id)
+	s.requireReplica(s.stream(p))
+	p.stop()
+}
+
+// A row that every transaction writes, and a transaction larger than a window.
+func TestABackfillPassesAHotRowAndALargeTransaction(t *testing.T) {
+	t.Parallel()
+	const rows = 2000
+	s := newStack(t, options{})
+	s.env["RELAY_LOG_LEVEL"] = "info"
+	s.parcels(rows)
+	s.db.Exec(`update event_mappings set match_new = '{"ns": {"$ne": "bulk"}}' where source_table = 'public.parcels' and operation = 'insert'`)
+	s.db.Exec(`update event_mappings set match_old = '{"ns": {"$ne": "bulk"}}' where source_table = 'public.parcels' and operation = 'delete'`)
+	p := s.start()
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for range 2 {
+		conn := s.db.Connect()
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = conn.Exec(context.WithoutCancel(ctx), `update parcels set v = v + 1 where id = 1001 and ns <> 'bulk'`)
+			}
+		})
+	}
+	id := s.requestBackfill("parcels", "--rate", "1000")
+	require.Eventually(t, func() bool { return pgtest.One[int](s.db, `select rows_read from relay_backfills`) > 100 }, arrivesWithin, tick)
+	s.db.Exec(`insert into parcels select 1, 'bulk', i, 'bulk' from generate_series(1, 210000) i`)
+	s.db.Exec(`delete from parcels where ns = 'bulk'`)
+	s.awaitBackfill(p, id)
+	cancel()
+	writers.Wait()
+	s.settle(p)
+	s.requireReplica(s.stream(p))
+	p.stop()
 }

@@ -17,7 +17,7 @@ const (
 	firstRows     = 100
 	maxRows       = 1000
 	minRows       = 10
-	maxTries      = 100                    // a row that changed at every one of them is left to its own events
+	maxTries      = 30                     // a row that changed at every one of them is left to its own events
 	politeness    = 100 * time.Millisecond // from a watermark's commit to its place in the log; more means that live changes wait
 	maxPause      = 5 * time.Second
 	lookEvery     = time.Second // for requests

@@ -161,7 +161,7 @@ func TestWhatStandsInTheWayOfABackfillIsSaidWithItsRemedy(t *testing.T) {
 	cfg.URL = secret.New(strings.Replace(db.URL, "postgres://"+strings.SplitN(strings.TrimPrefix(db.URL, "postgres://"), "@", 2)[0]+"@", "postgres://"+role+":x@", 1))
 	theirs := tables(t, cfg)
 	for _, c := range []struct {
-		from                        *pgsource.Tables
+		from                       *pgsource.Tables
 		table, where, says, remedy string
 	}{
 		{mine, "public.nothing", "", "does not exist", "schema.table"},
