@@ -83,15 +83,14 @@ func (b *backfills) check(ctx context.Context, want relay.Backfill) error {
 		return err
 	}
 	defer tables.Close() //nolint:contextcheck // an orderly end although ctx has ended
+	if _, _, err := tables.Check(ctx, want.Table, want.Where); err != nil {
+		return err
+	}
 	catalog, err := b.store.Current(ctx, "")
 	if err != nil {
 		return err
 	}
-	if err := relay.CheckBackfill(catalog, want.Table, want.EventType); err != nil {
-		return err
-	}
-	_, _, err = tables.Check(ctx, want.Table, want.Where)
-	return err
+	return relay.CheckBackfill(catalog, want.Table, want.EventType)
 }
 
 type backfillListCmd struct {

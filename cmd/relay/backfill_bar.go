@@ -98,7 +98,7 @@ func describeBackfillAt(row *pgstore.BackfillRow, now time.Time) string {
 	if row.Overtaken > 0 {
 		parts = append(parts, grouped(row.Overtaken)+" rows left to their own changes")
 	}
-	if rate > 0 {
+	if rate >= 1 {
 		parts = append(parts, grouped(int64(rate))+" rows/s")
 	}
 	switch {

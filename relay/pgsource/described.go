@@ -37,7 +37,7 @@ func (t *Tables) describe(ctx context.Context, tx pgx.Tx, table string) (*descri
 	if _, err := tx.Exec(ctx, "LOCK TABLE "+quote(d.schema, d.table)+" IN ACCESS SHARE MODE"); err != nil {
 		switch {
 		case hasCode(err, codeUndefinedTable), hasCode(err, codeInvalidSchemaName):
-			return nil, setupError(fmt.Sprintf("table %s does not exist", table), "name it as the catalog spells it, schema.table: `relay backfill list` and event_mappings use the same form")
+			return nil, setupError(fmt.Sprintf("table %s does not exist", table), "name it as the catalog spells it, schema.table")
 		case hasCode(err, codeWrongObjectType):
 			return nil, setupError(table+" is not a table", "name the table that the rows come from")
 		case hasCode(err, codeInsufficientPrivilege):

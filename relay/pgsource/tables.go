@@ -121,7 +121,7 @@ func (t *Tables) condition(ctx context.Context, tx pgx.Tx, d *described, where s
 	case errors.As(err, &refused):
 		remedy := "correct it: it is an SQL condition on the columns of " + d.name + ", such as status = 'active'"
 		if refused.Hint != "" {
-			remedy = refused.Hint + "; " + remedy
+			remedy = strings.TrimSuffix(refused.Hint, ".") + "; " + remedy
 		}
 		return setupError(fmt.Sprintf("--where %q: Postgres says: %s", where, refused.Message), remedy)
 	case err != nil:
