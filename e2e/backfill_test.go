@@ -284,7 +284,7 @@ func TestTheRateBoundsABackfill(t *testing.T) {
 	s.command("backfill", "parcels", "--rate", "150")
 	took := pgtest.One[float64](s.db, `select extract(epoch from finished_at - started_at)::float8 from relay_backfills`)
 	require.GreaterOrEqual(t, took, 1.5)
-	require.Equal(t, 600, len(s.stream(p)))
+	require.Len(t, s.stream(p), 600)
 	p.stop()
 }
 

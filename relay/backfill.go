@@ -127,30 +127,39 @@ type Writer struct {
 	PID int32  // of its session; 0 for a prepared transaction
 }
 
-// Backfills keeps requests and chunks.
-type Backfills interface {
+// BackfillRequests keeps what was asked for.
+type BackfillRequests interface {
 	// NextBackfill returns the one that is running, or else the oldest that is queued, or nil.
 	NextBackfill(ctx context.Context, slot string) (*Backfill, error)
 	// ClaimBackfill makes owner the only one who may work on it, notes key and
 	// estimate, and commits an empty chunk, whose number it returns. Whoever sees that chunk in the log has
 	// seen all of the former owner's.
 	ClaimBackfill(ctx context.Context, b *Backfill, owner string) (barrier int64, err error)
-	// Chunks returns all that are kept, by number.
-	Chunks(ctx context.Context, id string) ([]Chunk, error)
-	// AdvanceBackfill does all of a Step or nothing. The new chunk's row comes last
-	// in its transaction.
-	AdvanceBackfill(ctx context.Context, id, owner string, s Step) error
-	// SaveChunk replaces what is kept of a chunk.
-	SaveChunk(ctx context.Context, id string, c Chunk) error
-	// SplitChunk lets split change what is kept of a chunk, if it is kept. A change
-	// takes the backfill from its owner, who could not know of it.
-	SplitChunk(ctx context.Context, id string, number int64, split func(*Chunk) (changed bool)) error
 	// FinishBackfill ends it. The note tells why, when it failed.
 	FinishBackfill(ctx context.Context, id, owner string, state BackfillState, note string, last Progress) error
 	// NoteBackfill tells what it waits for. ErrBackfillStopped: it is not running.
 	NoteBackfill(ctx context.Context, id, note string) error
 	// FailBackfills ends all that are running for the slot.
 	FailBackfills(ctx context.Context, slot, note string) error
+}
+
+// Backfills keeps requests and chunks for a Backfiller.
+type Backfills interface {
+	BackfillRequests
+	// Chunks returns all that are kept, by number.
+	Chunks(ctx context.Context, id string) ([]Chunk, error)
+	// AdvanceBackfill does all of a Step or nothing. The new chunk's row comes last
+	// in its transaction.
+	AdvanceBackfill(ctx context.Context, id, owner string, s Step) error
+}
+
+// BackfillLog is what Capture notes of backfills.
+type BackfillLog interface {
+	// SaveChunk replaces what is kept of a chunk.
+	SaveChunk(ctx context.Context, id string, c Chunk) error
+	// SplitChunk lets split change what is kept of a chunk, if it is kept. A change
+	// takes the backfill from its owner, who could not know of it.
+	SplitChunk(ctx context.Context, id string, number int64, split func(*Chunk) (changed bool)) error
 	// RequestSnapshot queues a backfill of each table that exists, once for a slot.
 	RequestSnapshot(ctx context.Context, slot string, tables []string) error
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Sizes and times of a backfill.
@@ -85,11 +86,9 @@ func (b *Backfiller) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		worked, err := b.next(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case err == nil:
 			said = ""
-		default:
+		case ctx.Err() == nil:
 			// The rights on the tables, for one, may be granted later.
 			if text := err.Error(); text != said {
 				said = text
@@ -373,6 +372,12 @@ func (r *backfillRun) read(ctx context.Context) (Step, RowChunk, error) {
 	var step Step
 	kept := make([]ChunkRow, len(rows.Rows))
 	for i, key := range rows.Keys {
+		if slices.ContainsFunc(key, func(part string) bool { return !utf8.ValidString(part) }) {
+			return Step{}, rows, &SetupError{
+				Err:    fmt.Errorf("a key of %s is not valid UTF-8", r.job.Table),
+				Remedy: "correct the row, or leave it out with --where; a database with encoding SQL_ASCII takes such values",
+			}
+		}
 		kept[i] = ChunkRow{Key: key}
 	}
 	if again != nil {

@@ -54,7 +54,7 @@ type CaptureConfig struct {
 	// Backfill is where a Backfiller of the same session lays its chunks, which are
 	// kept in Backfills. Optional.
 	Backfill  *BackfillDesk
-	Backfills Backfills
+	Backfills BackfillLog
 	// InitialSnapshot asks Backfills for all mapped tables before the slot is read for
 	// the first time.
 	InitialSnapshot bool

@@ -183,13 +183,12 @@ func (b *backfills) follow(ctx context.Context, id string, asObjects bool) error
 	since, told := time.Now(), false
 	var last time.Time
 	var was relay.BackfillState
-	for {
+	for ctx.Err() == nil {
 		row, err := b.store.FindBackfill(ctx, b.cfg.Source.Slot, id)
+		if ctx.Err() != nil {
+			break
+		}
 		switch {
-		case ctx.Err() != nil:
-			bar.end()
-			fmt.Fprintf(b.stderr, "relay: backfill %s goes on; relay backfill follow %s shows it again, relay backfill cancel %s stops it\n", id, id, id)
-			return nil
 		case err != nil:
 			return err
 		case row == nil:
@@ -218,6 +217,9 @@ func (b *backfills) follow(ctx context.Context, id string, asObjects bool) error
 		}
 		sleep(ctx, followEvery)
 	}
+	bar.end()
+	fmt.Fprintf(b.stderr, "relay: backfill %s goes on; relay backfill follow %s shows it again, relay backfill cancel %s stops it\n", id, id, id)
+	return nil //nolint:nilerr // that the reader has gone is no failure
 }
 
 // endOfBackfill is what the exit code says of it.

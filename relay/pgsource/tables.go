@@ -39,7 +39,7 @@ func OpenTables(ctx context.Context, cfg Config) (*Tables, error) {
 		err = t.server.usable()
 	}
 	if err != nil {
-		t.Close()
+		t.Close() //nolint:contextcheck // an orderly end although ctx has ended
 		return nil, err
 	}
 	return t, nil
@@ -257,8 +257,10 @@ func readError(err error, s server, table string) error {
 	case refused.Code == codeInsufficientPrivilege && strings.Contains(refused.Message, "row-level security"):
 		return &relay.SetupError{Err: fmt.Errorf("read %s: %w", table, err), Remedy: "row security would leave rows out in silence; let a superuser run: ALTER ROLE " + quote(s.Role) + " BYPASSRLS;"}
 	case refused.Code == codeInsufficientPrivilege:
-		return &relay.SetupError{Err: fmt.Errorf("role %q may not read %s: %w", s.Role, table, err),
-			Remedy: "let its owner run: GRANT SELECT ON " + quote(schema, name) + " TO " + quote(s.Role) + "; and, where it lacks that too: GRANT USAGE ON SCHEMA " + quote(schema) + " TO " + quote(s.Role) + ";"}
+		return &relay.SetupError{
+			Err:    fmt.Errorf("role %q may not read %s: %w", s.Role, table, err),
+			Remedy: "let its owner run: GRANT SELECT ON " + quote(schema, name) + " TO " + quote(s.Role) + "; and, where it lacks that too: GRANT USAGE ON SCHEMA " + quote(schema) + " TO " + quote(s.Role) + ";",
+		}
 	case strings.HasPrefix(refused.Code, "22"):
 		// A value that the condition cannot take: another attempt meets the same row.
 		return setupError(fmt.Sprintf("read %s: Postgres says: %s", table, refused.Message), "write --where so that it takes every row of the table")

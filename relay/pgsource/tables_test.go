@@ -39,6 +39,7 @@ func walk(t *testing.T, from *pgsource.Tables, q relay.ChunkQuery) (all []relay.
 // The rows are written, read back, and written again without a change: the log then
 // carries what was read.
 func TestARowIsReadInTheFormInWhichTheLogCarriesIt(t *testing.T) {
+	t.Parallel()
 	for name, setup := range map[string]string{
 		"scalars": `
 			create table t (id bigint primary key, b bool, n numeric, r real, d float8, m money, c char(5), v varchar(5), x bytea,
@@ -95,7 +96,7 @@ func TestARowIsReadInTheFormInWhichTheLogCarriesIt(t *testing.T) {
 			require.Equal(t, described, rel)
 			for i, row := range rows {
 				require.Equal(t, tuple(logged[keyText(rel, row)]), tuple(row))
-				require.Equal(t, len(logged[keyText(rel, row)]), len(row))
+				require.Len(t, row, len(logged[keyText(rel, row)]))
 				require.Contains(t, keyText(rel, row), keys[i][0])
 			}
 

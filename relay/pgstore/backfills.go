@@ -12,7 +12,10 @@ import (
 	"github.com/dot-do/relay/relay"
 )
 
-var _ relay.Backfills = (*Store)(nil)
+var (
+	_ relay.Backfills   = (*Store)(nil)
+	_ relay.BackfillLog = (*Store)(nil)
+)
 
 // BackfillRow is a Backfill as a person looks at it.
 type BackfillRow struct {
@@ -148,7 +151,7 @@ func (s *Store) Chunks(ctx context.Context, id string) ([]relay.Chunk, error) {
 	return out, nil
 }
 
-// SplitChunk implements relay.Backfills.
+// SplitChunk implements relay.BackfillLog.
 func (s *Store) SplitChunk(ctx context.Context, id string, number int64, split func(*relay.Chunk) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
@@ -266,7 +269,7 @@ func (s *Store) AdvanceBackfill(ctx context.Context, id, owner string, step rela
 	return nil
 }
 
-// SaveChunk implements relay.Backfills.
+// SaveChunk implements relay.BackfillLog.
 func (s *Store) SaveChunk(ctx context.Context, id string, c relay.Chunk) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
@@ -347,7 +350,7 @@ func (s *Store) FailBackfills(ctx context.Context, slot, note string) error {
 	return nil
 }
 
-// RequestSnapshot implements relay.Backfills.
+// RequestSnapshot implements relay.BackfillLog.
 func (s *Store) RequestSnapshot(ctx context.Context, slot string, tables []string) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
