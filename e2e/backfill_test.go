@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -373,4 +374,29 @@ func TestABackfillPassesAHotRowAndALargeTransaction(t *testing.T) {
 	s.settle(p)
 	s.requireReplica(s.stream(p))
 	p.stop()
+}
+
+// The standby goes on with the backfill, and the process that was frozen in the
+// middle of it finds itself replaced.
+func TestAStandbyGoesOnWithTheBackfillOfAFrozenRelay(t *testing.T) {
+	t.Parallel()
+	const rows = 4000
+	cluster := pgtest.NewCluster(t, pgtest.Options{Settings: map[string]string{"wal_sender_timeout": "2s"}})
+	s := newStack(t, options{db: cluster.New(t)})
+	s.env["RELAY_LOG_LEVEL"] = "info"
+	s.parcels(rows)
+	frozen := s.start()
+	standby := s.start()
+	standby.awaitState(readyWithin, "standby")
+	stop := s.churn(2, rows)
+	id := s.requestBackfill("parcels", "--rate", "800")
+	require.Eventually(t, func() bool { return pgtest.One[int](s.db, `select rows_read from relay_backfills`) > rows/8 }, arrivesWithin, time.Millisecond)
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
+	standby.awaitState(arrivesWithin, "streaming")
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGCONT))
+	s.awaitBackfill(standby, id)
+	stop()
+	s.settle(standby)
+	s.requireReplica(s.stream(standby))
+	standby.stop()
 }
