@@ -90,7 +90,7 @@ func TestTheDocumentedPrivilegesAreEnoughForCapture(t *testing.T) {
 	require.NoError(t, err)
 	chunk, err := store.ClaimBackfill(ctx, &backfill.Backfill, "me")
 	require.NoError(t, err)
-	require.NoError(t, store.SaveChunk(ctx, backfill.ID, relay.Chunk{Number: chunk}))
+	require.NoError(t, store.SaveChunk(ctx, backfill.ID, "me", relay.Chunk{Number: chunk}))
 	require.NoError(t, store.FinishBackfill(ctx, backfill.ID, "me", relay.BackfillDone, "", relay.Progress{}))
 
 	pool, err := pgxpool.New(ctx, as(t, db, "relay").Reveal())

@@ -155,8 +155,9 @@ type Backfills interface {
 
 // BackfillLog is what Capture notes of backfills.
 type BackfillLog interface {
-	// SaveChunk replaces what is kept of a chunk.
-	SaveChunk(ctx context.Context, id string, c Chunk) error
+	// SaveChunk replaces what is kept of a chunk. ErrBackfillStopped: the backfill is
+	// no longer the owner's, and the chunk not to be published.
+	SaveChunk(ctx context.Context, id, owner string, c Chunk) error
 	// SplitChunk lets split change what is kept of a chunk, if it is kept. A change
 	// takes the backfill from its owner, who could not know of it.
 	SplitChunk(ctx context.Context, id string, number int64, split func(*Chunk) (changed bool)) error

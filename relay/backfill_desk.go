@@ -37,7 +37,8 @@ type laidChunk struct {
 	chunkID
 	eventType string
 	rows      RowChunk
-	skip      []ChunkRow // the same rows, as they are kept
+	kept      []ChunkRow // the same rows, as they are kept
+	owner     string     // who read them
 }
 
 // landing is what came of a chunk when its watermark was reached.
@@ -187,10 +188,10 @@ func (m *mapping) land(ctx context.Context, mark *Change, out *mappedBatch) erro
 	id := chunkID{backfill: textOf(mark.New, mark.Relation.Column("backfill_id")), number: number}
 	chunk, stale, flooded := d.take(id)
 	if chunk == nil {
-		return m.orphan(ctx, id, mark.Position)
+		return m.orphan(ctx, id, mark)
 	}
 	l := landing{mark: mark.Position.CommitLSN, flooded: flooded}
-	kept := Chunk{Number: number, Rows: chunk.skip}
+	kept := Chunk{Number: number, Rows: chunk.kept}
 	for i, row := range chunk.rows.Rows {
 		if stale(chunk.rows.Keys[i]) {
 			again := kept.Rows[i]
@@ -208,7 +209,7 @@ func (m *mapping) land(ctx context.Context, mark *Change, out *mappedBatch) erro
 		// Before anything of the chunk is published: whoever goes on must not take a
 		// row that was left out for one that is in the stream.
 		kept.Redo = l.redo
-		if err := m.cfg.Backfills.SaveChunk(ctx, id.backfill, kept); err != nil {
+		if err := m.cfg.Backfills.SaveChunk(ctx, id.backfill, chunk.owner, kept); err != nil {
 			return fmt.Errorf("save chunk %d of backfill %s: %w", number, id.backfill, err)
 		}
 	}
@@ -216,31 +217,45 @@ func (m *mapping) land(ctx context.Context, mark *Change, out *mappedBatch) erro
 	return nil
 }
 
-// orphan handles a watermark without rows: they died with the process that had read
-// them. Before anything behind it is published, and the end of the stream no longer
-// tells how far that process had come, the rows which are not in the stream are noted
-// to be read again.
-func (m *mapping) orphan(ctx context.Context, id chunkID, mark Position) error {
-	if through := m.through(mark); through.Ordinal < math.MaxUint32 {
+// orphan handles a watermark whose rows died with the process that had read them, or
+// sleep in it. Where the stream does not reach to the chunk's end, a message of our own
+// takes the place of the next row: now that process can publish none. Then, and
+// before anything behind it is published and the end of the stream no longer tells
+// how far the chunk had come, the rows that are missing are noted to be read again.
+func (m *mapping) orphan(ctx context.Context, id chunkID, mark *Change) error {
+	through, fence := through(m.skip, mark.Position)
+	whole := through.Ordinal == math.MaxUint32 || textOf(mark.New, mark.Relation.Column("keys")) == "[]"
+	if whole {
+		m.cfg.Backfill.land(id, landing{mark: mark.Position.CommitLSN, orphan: true})
+		return nil
+	}
+	if fence.Compare(m.skip) > 0 {
+		m.at.events = append(m.at.events, Event{
+			Type: ControlBackfill, Position: fence, Table: mark.Relation.FullName(), Key: id.backfill, Lineage: m.cp.Lineage,
+			Body: m.at.bodies.keep(append(m.at.bodies.begin(), "{}"...)), OccurredAt: mark.CommitTime, CommittedAt: mark.CommitTime,
+		})
+	}
+	at := mark.Position.CommitLSN
+	return m.cut(ctx, func(ctx context.Context) error {
 		err := m.cfg.Backfills.SplitChunk(ctx, id.backfill, id.number, func(c *Chunk) bool { return c.unpublished(through) })
 		if err != nil {
 			return fmt.Errorf("split chunk %d of backfill %s: %w", id.number, id.backfill, err)
 		}
-	}
-	m.cfg.Backfill.land(id, landing{mark: mark.CommitLSN, orphan: true})
-	return nil
+		m.cfg.Backfill.land(id, landing{mark: at, orphan: true})
+		return nil
+	})
 }
 
 // read maps row i of a chunk, at its place behind the watermark.
 func (m *mapping) read(mark *Change, chunk *laidChunk, i int, row Tuple, out *mappedBatch) int {
 	from := len(out.events)
 	out.events = m.mapper.Map(out.events, &out.bodies, &Change{
-		Position: Position{CommitLSN: mark.Position.CommitLSN, Ordinal: mark.Position.Ordinal + 1 + uint32(i)},
+		Position: place(mark.Position, i),
 		XID:      mark.XID, CommitTime: mark.CommitTime, Op: OpRead, Relation: chunk.rows.Relation, New: row,
 	})
 	kept := out.events[:from]
 	for _, e := range out.events[from:] {
-		if (chunk.eventType == "" || e.Type == chunk.eventType) && e.Position.Index >= chunk.skip[i].Skip {
+		if (chunk.eventType == "" || e.Type == chunk.eventType) && e.Position.Index >= chunk.kept[i].Skip {
 			e.Lineage = m.cp.Lineage
 			kept = append(kept, e)
 		}
@@ -250,17 +265,29 @@ func (m *mapping) read(mark *Change, chunk *laidChunk, i int, row Tuple, out *ma
 	return len(kept) - from
 }
 
-// through tells how far the stream reaches into the chunk of a watermark, as a
-// position relative to it: Ordinal counts its rows, Index the events of the last of
-// these. All of them: the largest of both.
-func (m *mapping) through(mark Position) Position {
+// Behind its watermark, row i of a chunk has the ordinal 2i + 1, with one index for
+// each of its events, and 2i + 2 is for the fence of a later process behind it, with
+// the index of the row's last event that is published. The watermark's own ordinal is
+// for the fence where no row is.
+
+// place is the position of row i.
+func place(mark Position, i int) Position {
+	return Position{CommitLSN: mark.CommitLSN, Ordinal: mark.Ordinal + 2*uint32(i) + 1}
+}
+
+// through tells how far a stream that ends at tail reaches into the chunk of a
+// watermark, as a position in it: Ordinal counts its rows, Index the events of the
+// last of these. All of them: the largest of both. The fence is the place of the
+// message behind it.
+func through(tail, mark Position) (in, fence Position) {
 	switch {
-	case m.skip.CommitLSN > mark.CommitLSN:
-		return Position{Ordinal: math.MaxUint32, Index: math.MaxUint32}
-	case m.skip.CommitLSN < mark.CommitLSN, m.skip.Ordinal <= mark.Ordinal:
-		return Position{}
+	case tail.CommitLSN > mark.CommitLSN:
+		return Position{Ordinal: math.MaxUint32, Index: math.MaxUint32}, fence
+	case tail.CommitLSN < mark.CommitLSN, tail.Ordinal <= mark.Ordinal:
+		return Position{}, Position{CommitLSN: mark.CommitLSN, Ordinal: mark.Ordinal}
 	}
-	return Position{Ordinal: m.skip.Ordinal - mark.Ordinal, Index: m.skip.Index}
+	rows := (tail.Ordinal - mark.Ordinal + 1) / 2
+	return Position{Ordinal: rows, Index: tail.Index}, Position{CommitLSN: mark.CommitLSN, Ordinal: mark.Ordinal + 2*rows, Index: tail.Index}
 }
 
 // unpublished splits a chunk whose process died: what the stream has stays, the

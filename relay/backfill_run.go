@@ -337,7 +337,7 @@ func (r *backfillRun) chunk(ctx context.Context) error {
 		return nil
 	}
 	id := chunkID{r.job.ID, step.Take.Number}
-	laid := &laidChunk{chunkID: id, eventType: r.job.EventType, rows: rows, skip: step.Take.Rows}
+	laid := &laidChunk{chunkID: id, eventType: r.job.EventType, rows: rows, kept: step.Take.Rows, owner: r.owner}
 	r.cfg.Desk.lay(laid)
 	if err := r.advance(ctx, step); err != nil {
 		return err

@@ -123,3 +123,31 @@ func TestTheEndOfTheStreamSplitsAChunk(t *testing.T) {
 		require.Equal(t, left, fmt.Sprint(chunk))
 	}
 }
+
+// Wherever the stream ends in a chunk, the fence comes next, and tells the same.
+func TestAFenceTellsHowFarAChunkWasPublished(t *testing.T) {
+	mark := Position{CommitLSN: 0x100, Ordinal: 3}
+	before := Position{CommitLSN: 0xFF, Ordinal: 900, Index: 2}
+	in, fence := through(before, mark)
+	require.Zero(t, in)
+	require.Positive(t, fence.Compare(before))
+	require.Negative(t, fence.Compare(place(mark, 0)))
+	again, same := through(fence, mark)
+	require.Equal(t, in, again)
+	require.Equal(t, fence, same)
+	for row := range 3 {
+		for index := range uint32(3) {
+			tail := place(mark, row)
+			tail.Index = index
+			in, fence := through(tail, mark)
+			require.Equal(t, Position{Ordinal: uint32(row) + 1, Index: index}, in)
+			require.Positive(t, fence.Compare(tail))
+			require.Negative(t, fence.Compare(place(mark, row+1)))
+			again, same := through(fence, mark)
+			require.Equal(t, in, again)
+			require.Equal(t, fence, same)
+		}
+	}
+	in, _ = through(Position{CommitLSN: 0x101}, mark)
+	require.EqualValues(t, math.MaxUint32, in.Ordinal)
+}

@@ -85,6 +85,11 @@ const ControlPrefix = "relay.control."
 // Announcement.
 const ControlWebhooks = ControlPrefix + "webhooks"
 
+// ControlBackfill is published at the watermark of a chunk whose rows died with the
+// process that had read them. It concerns no row: once it is stored, that process can
+// publish no more of them, should it only have been asleep.
+const ControlBackfill = ControlPrefix + "backfill"
+
 // IsControl reports whether the event is an announcement.
 func (e *Event) IsControl() bool { return strings.HasPrefix(e.Type, ControlPrefix) }
 

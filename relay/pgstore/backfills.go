@@ -270,12 +270,21 @@ func (s *Store) AdvanceBackfill(ctx context.Context, id, owner string, step rela
 }
 
 // SaveChunk implements relay.BackfillLog.
-func (s *Store) SaveChunk(ctx context.Context, id string, c relay.Chunk) error {
+func (s *Store) SaveChunk(ctx context.Context, id, owner string, c relay.Chunk) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return saveChunk(ctx, tx, id, c) })
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `select from relay_backfills where id = $1 and (owner = $2 or state <> 'running') for update`, id, owner)
+		switch {
+		case err != nil:
+			return err
+		case tag.RowsAffected() == 0:
+			return relay.ErrBackfillStopped
+		}
+		return saveChunk(ctx, tx, id, c)
+	})
 	if err != nil {
-		return fmt.Errorf("write relay_backfill_chunks: %w", clean(err))
+		return stopped(err, "write relay_backfill_chunks")
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func TestABackfillComesBackAsItWasLeft(t *testing.T) {
 	take := relay.Chunk{Number: barrier + 1, Rows: []relay.ChunkRow{key("a", `"\`), key("", "ü")}}
 	require.NoError(t, s.AdvanceBackfill(t.Context(), b.ID, "me", relay.Step{Take: &take, Cursor: relay.RowKey{"", "ü"}, Done: relay.Progress{Rows: 2}}))
 	take.Redo, take.Rows[0] = []relay.ChunkRow{{Key: take.Rows[0].Key, Tries: 1}}, relay.ChunkRow{}
-	require.NoError(t, s.SaveChunk(t.Context(), b.ID, take))
+	require.NoError(t, s.SaveChunk(t.Context(), b.ID, "me", take))
 	chunks, err := s.Chunks(t.Context(), b.ID)
 	require.NoError(t, err)
 	require.Equal(t, []relay.Chunk{{Number: barrier, Rows: []relay.ChunkRow{}, Redo: []relay.ChunkRow{}}, take}, chunks)
@@ -88,6 +88,8 @@ func TestOnlyTheOwnerOfARunningBackfillAdvancesIt(t *testing.T) {
 		return true
 	}))
 	require.ErrorIs(t, s.AdvanceBackfill(t.Context(), b.ID, "second", step(second+3)), relay.ErrBackfillStopped)
+
+	require.ErrorIs(t, s.SaveChunk(t.Context(), b.ID, "second", relay.Chunk{Number: number + 1}), relay.ErrBackfillStopped)
 
 	row, err := s.CancelBackfill(t.Context(), "relay", b.ID)
 	require.NoError(t, err)
