@@ -29,7 +29,11 @@ func (b *backfillBar) draw(row *pgstore.BackfillRow) error {
 		return err
 	}
 	b.drawn = true
-	_, err := fmt.Fprintf(b.w, "\r\x1b[K%s%s", barOf(row), text)
+	line := barOf(row) + text
+	if width := terminalWidth(b.w); width > 1 { // a line that is broken cannot be drawn over
+		line = clip(line, width-1)
+	}
+	_, err := fmt.Fprintf(b.w, "\r\x1b[K%s", line)
 	return err
 }
 
