@@ -169,11 +169,6 @@ func (b *bag[T]) dropFew(v T) bool {
 	return true
 }
 
-// some reports whether there is a value.
-func (b *bag[T]) some() bool {
-	return b.many.Load() != nil || b.few.Load() != nil || b.many.Load() != nil
-}
-
 // has reports whether the value is there; for who changes the bag.
 func (b *bag[T]) has(v T) bool {
 	if many := b.many.Load(); many != nil {

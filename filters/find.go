@@ -8,22 +8,26 @@ type Matches[T comparable] struct {
 	Yes     []T // whose filter matches
 	Unknown []T // whose filter needs a value that is not known, or reached its work limit
 
-	match    match
-	topic    *topic[T]
-	stamp    uint64 // what is newer is passed by
-	limit    int    // work of one filter
-	quick    int    // work of one filter before all others were asked
-	spare    int    // work of all filters that need more
-	dear     []dear[T]
-	oldRead  bool
-	direct   []*use[T]
-	found    []*listed[T] // scratch, as is edge
-	edge     []*listed[T]
-	shapes   []*use[T] // scratch, as is spots
-	spots    []*spot[T]
-	seen     []*listed[T] // filters with several ways to them that were asked
-	seenMany map[*listed[T]]bool
-	withheld map[int32]bool // slots of which nothing is known
+	match      match
+	topic      *topic[T]
+	stamp      uint64 // what is newer is passed by
+	limit      int    // work of one filter
+	quick      int    // work of one filter before all others were asked
+	spare      int    // work of all filters that need more
+	dear       []dear[T]
+	oldRead    bool
+	direct     []*use[T]
+	passed     []uint32 // ids of shapes that are direct, with routes that are filed as well
+	asks       []ask[T] // scratch, as are candidates
+	candidates []candidate[T]
+	warmed     int32        // see lookNow
+	found      []*listed[T] // scratch, as is edge
+	edge       []*listed[T]
+	shapes     []*use[T] // scratch, as is spots
+	spots      []*spot[T]
+	seen       []*listed[T] // filters with several ways to them that were asked
+	seenMany   map[*listed[T]]bool
+	withheld   map[int32]bool // slots of which nothing is known
 }
 
 // Match finds the filters of an event type that match the event: with an owner those of
@@ -102,39 +106,12 @@ func emptied[E any](list []E) []E {
 	return list[:0]
 }
 
-// withhold forgets the values of columns that are not known, whatever the text has.
-func (m *Matches[T]) withhold(columns []string) {
-	if m.withheld == nil {
-		m.withheld = map[int32]bool{}
-	}
-	r := m.match.data.reading
-	var below func(f *field)
-	below = func(f *field) {
-		m.withheld[f.slot] = true
-		if int(f.slot) < len(r.slots) {
-			r.slots[f.slot].round = 0
-		}
-		if e := f.elem.Load(); e != nil {
-			below(e)
-		}
-		if kids := f.kids.Load(); kids != nil {
-			for i := range kids.slots {
-				if kid := kids.slots[i].Load(); kid != nil && kid != removed {
-					below(kid)
-				}
-			}
-		}
-	}
-	for _, name := range columns {
-		if f := m.topic.data.find(path{name}); f != nil {
-			below(f)
-		}
-	}
-}
-
 // askFound answers for the filters that were found. Those whose route tells everything
 // need not be asked, if it was their route that led to them.
 func (m *Matches[T]) askFound(list []*listed[T], told bool) {
+	for _, l := range list { // see lookNow
+		m.warmed += l.notAt
+	}
 	for _, l := range list {
 		if l.born > m.stamp || l.several && !m.first(l) {
 			continue
@@ -147,7 +124,8 @@ func (m *Matches[T]) askFound(list []*listed[T], told bool) {
 				m.dear = append(m.dear, dear[T]{bound: l.bound, listed: l})
 				continue
 			}
-		case l.not != "" && m.match.data.reading.excludes(l.not):
+		case !l.hasNot || m.match.data.reading.differs(l.notAt, l.not, l.nots):
+		case m.match.data.reading.excludes(l.bound.not):
 			verdict = No
 		}
 		switch verdict {
@@ -280,7 +258,7 @@ func (m *Matches[T]) askHeld(h *held[T]) {
 	verdict := No
 	switch {
 	case h.bound == nil && h.route.shape.born <= m.stamp:
-		verdict = m.plain(h.route.shape, h.route.values)
+		verdict = m.plain(h.route.legs)
 	case h.bound != nil && h.bound.born <= m.stamp:
 		var late bool
 		if verdict, late = m.askQuickly(h.bound, false); late {
@@ -297,85 +275,24 @@ func (m *Matches[T]) askHeld(h *held[T]) {
 	}
 }
 
-// plain decides a plain filter by its values.
-func (m *Matches[T]) plain(sh *shape, values string) Verdict {
+// plain decides a plain filter by the legs of the route to it.
+func (m *Matches[T]) plain(route legs) Verdict {
 	r, verdict := m.match.data.reading, Yes
-	values = values[4:]
-	for _, p := range sh.probes {
+	for route != "" {
+		l, rest := route.cut()
+		v := r.at(l.slot)
 		raw := ""
-		if v := &r.slots[p.slot]; v.round == r.round {
+		if v != nil {
 			raw = v.raw
 		}
-		var equal bool
-		values, equal = equalsRaw(values, raw, false)
+		behind, equal := equalsRaw(l.kind, string(rest), raw, false)
 		switch {
-		case len(m.withheld) > 0 && m.withheld[p.slot]:
+		case len(m.withheld) > 0 && m.withheld[l.slot]:
 			verdict = Unknown
 		case !equal:
 			return No
 		}
+		route = legs(behind)
 	}
 	return verdict
-}
-
-// askWithheld asks every filter that looks at a value which is not known: by such a value
-// it cannot be found. Where a shape that has many filters looks at it, that takes the
-// longer the more filters there are.
-func (m *Matches[T]) askWithheld(s *shelf[T]) {
-	m.shapes = s.shapes.all(emptied(m.shapes))
-	for _, u := range m.shapes {
-		if u.shape.born > m.stamp || !m.touches(u.shape) {
-			continue
-		}
-		if u.since.Load() != 0 { // only some of its routes were filed
-			s.spots.each(m.askSpot)
-			return
-		}
-	}
-	for _, u := range m.shapes {
-		if u.shape.born <= m.stamp && m.touches(u.shape) {
-			m.spots = u.spots.all(emptied(m.spots))
-			for _, e := range m.spots {
-				m.askSpot(e)
-			}
-		}
-	}
-}
-
-// askSpot asks the filters of a spot, if they look at a value that is not known.
-func (m *Matches[T]) askSpot(e *spot[T]) {
-	values := e.route()
-	sh := m.topic.shapeOf(values)
-	if sh == nil || sh.born > m.stamp || !m.touches(sh) {
-		return
-	}
-	c := e.more.Load()
-	if c == nil {
-		if m.plain(sh, values) == Unknown {
-			m.Unknown = append(m.Unknown, e.one)
-		}
-		return
-	}
-	if c.subscribers.some() && m.plain(sh, values) == Unknown {
-		m.Unknown = c.subscribers.all(m.Unknown)
-	}
-	if o := c.others.Load(); o != nil {
-		m.found = o.members.all(emptied(m.found))
-		m.found = o.ranges.Load().all(m.found)
-		m.askFound(m.found, false)
-	}
-}
-
-func (m *Matches[T]) touches(sh *shape) bool {
-	for _, p := range sh.probes {
-		if m.withheld[p.slot] {
-			return true
-		}
-	}
-	for _, slot := range sh.present {
-		if m.withheld[slot] {
-			return true
-		}
-	}
-	return m.withheld[sh.ranged]
 }

@@ -101,10 +101,12 @@ func (t *topic[T]) add(owners []string, f *Filter, v T) (added bool) {
 func (t *topic[T]) remove(owners []string, f *Filter, v T) (removed bool) {
 	if conds := f.program.plain(); conds != nil {
 		r, known := t.plain(&f.program, conds, false)
-		if !known || !t.wide.hasPlain(r, v) {
+		if !known {
 			return false
 		}
-		t.dropOwners(owners, held[T]{route: r, v: v})
+		if len(owners) > 0 && t.wide.hasPlain(r, v) { // first: the shape is gone with the last route
+			t.dropOwners(owners, held[T]{route: r, v: v})
+		}
 		return t.wide.dropPlain(r, v)
 	}
 	b := t.bounds[f.text]
@@ -219,7 +221,7 @@ func (c *corner[T]) drop(h held[T]) {
 }
 
 func (h *held[T]) same(other held[T]) bool {
-	return h.v == other.v && h.bound == other.bound && h.route.values == other.route.values
+	return h.v == other.v && h.bound == other.bound && h.route.legs == other.route.legs
 }
 
 // hold adds what an owner holds to a shelf, release takes it away.

@@ -56,7 +56,7 @@ func TestAValueThatAnArrayRepeatsIsLookedUpOnce(t *testing.T) {
 func TestEachOfManyValuesLeadsToItsOwnFiltersOnly(t *testing.T) {
 	const n = 20_000
 	x := NewIndex[int]()
-	for s := range directMax { // so many shapes that no other one becomes direct
+	for s := range directMost { // so many shapes that no other one becomes direct
 		for i := range directMin {
 			x.Add(Key{Type: "t"}, compiled(t, `{"direct%d":%d}`, s, i), -1-s*directMin-i)
 		}

@@ -9,6 +9,7 @@ type reading struct {
 	taken    []int32  // slots in the order of the text, to take back what a repeated key replaces
 	more     []found  // further values of fields that have many; found.next leads through them
 	met      []uint64 // scratch of thin
+	prefixes [64]prefixLeaf
 	nonASCII bool
 	escaped  int // where the last escape began that was read, -1 for none
 }
@@ -18,6 +19,7 @@ type found struct {
 	round    uint32
 	next     int32 // of a field that has many values: 1 + index into more, 0 for the last
 	from, to int32 // of taken, the values below this one
+	slot     int32
 	hashed   uint8 // whether sum is known: see hash
 	sum      uint64
 	raw      string
@@ -116,6 +118,7 @@ func (r *reading) begin() {
 	r.round++
 	if r.round == 0 { // after 4 billion documents
 		clear(r.slots)
+		clear(r.prefixes[:])
 		r.round = 1
 	}
 	r.taken, r.more, r.nonASCII, r.escaped = r.taken[:0], r.more[:0], false, -1
@@ -144,7 +147,7 @@ func (r *reading) put(f *field, raw string, mark int) {
 	}
 	v := &r.slots[f.slot]
 	if f.many && v.round == r.round {
-		r.more = append(r.more, found{raw: raw, next: v.next})
+		r.more = append(r.more, found{slot: f.slot, raw: raw, next: v.next})
 		v.next = int32(len(r.more))
 		return
 	}
@@ -152,7 +155,17 @@ func (r *reading) put(f *field, raw string, mark int) {
 		r.taken = append(r.taken, f.slot)
 		mark = len(r.taken) - 1
 	}
-	*v = found{round: r.round, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))}
+	*v = found{round: r.round, slot: f.slot, raw: raw, from: int32(mark) + 1, to: int32(len(r.taken))}
+}
+
+// at returns what was found for the slot, nil when it is missing.
+func (r *reading) at(slot int32) *found {
+	if int(slot) < len(r.slots) {
+		if v := &r.slots[slot]; v.round == r.round {
+			return v
+		}
+	}
+	return nil
 }
 
 // value returns the value of the slot, "" when it is missing.

@@ -3,13 +3,12 @@ package filters
 import (
 	"encoding/binary"
 	"slices"
-	"strings"
 )
 
 // route is one way to a filter: what is looked up, and the values that are looked for.
 type route struct {
 	shape     *shape
-	values    string // encoded: the shape, then a value for each probe
+	legs      legs
 	low, high uint64 // of a ranged shape
 }
 
@@ -37,13 +36,13 @@ func (t *topic[T]) plain(p *program, conds []cond, create bool) (route, bool) {
 		}
 		s = t.newShape(list, nil, nil, invalid)
 	}
-	return route{shape: s, values: encodeValues(s, list)}, true
+	return route{shape: s, legs: s.legs(list)}, true
 }
 
 // route makes a way to a filter.
 func (t *topic[T]) route(p *program, way []need) route {
 	d := draft[T]{topic: t, program: p}
-	var prefix, many *need
+	var many *need
 	for i := range way {
 		n := &way[i]
 		switch {
@@ -51,15 +50,15 @@ func (t *topic[T]) route(p *program, way []need) route {
 			d.probe(n, probe{})
 		case n.op == needEqual && many == nil:
 			many = n
-		case n.op == needPrefix && (prefix == nil || len(n.with.text) > len(prefix.with.text)):
-			prefix = n
 		}
 	}
 	if many != nil {
 		d.probe(many, probe{many: true})
 	}
-	if prefix != nil {
-		d.probe(prefix, probe{prefix: int32(len(prefix.with.text))})
+	for i := range way {
+		if n := &way[i]; n.op == needPrefix && longest(way, n) {
+			d.probe(n, probe{prefix: int32(len(n.with.text))})
+		}
 	}
 	r := route{high: allPoints}
 	if n := bestRange(way); n != nil {
@@ -75,9 +74,16 @@ func (t *topic[T]) route(p *program, way []need) route {
 		}
 	}
 	r.shape = d.shape()
-	r.values = encodeValues(r.shape, d.probes)
+	r.legs = r.shape.legs(d.probes)
 	t.data.release(d.held) // the shape holds them now
 	return r
+}
+
+// longest reports whether no other prefix of the same value is longer.
+func longest(way []need, n *need) bool {
+	return !slices.ContainsFunc(way, func(m need) bool {
+		return m.op == needPrefix && m.at == n.at && len(m.with.text) > len(n.with.text)
+	})
 }
 
 // draft is a shape on its way.
@@ -152,18 +158,17 @@ func (r *route) tells(c *cond, b *bound) bool {
 	if c.old {
 		return false
 	}
-	slot, values := b.data[c.at], r.values[4:]
-	for _, p := range r.shape.probes {
-		var rest string
+	slot := b.data[c.at]
+	for rest := r.legs; rest != ""; {
+		l, value := rest.cut()
+		rest = l.skip(value)
 		switch {
-		case p.slot != slot:
+		case l.slot != slot || !l.valued():
 		case c.op == condPresent:
 			return true
-		case c.op == condEqual && p.prefix == 0, c.op == condPrefix && p.prefix > 0:
-			return strings.HasPrefix(values, string(c.with.encode(nil)))
+		case c.op == condEqual && l.op == legWhole, c.op == condPrefix && l.op == legPrefix:
+			return l.kind == c.with.kind && string(value[:len(value)-len(rest)]) == string(c.with.encode(nil))
 		}
-		_, rest = hashEncoded(values)
-		values = rest
 	}
 	switch c.op {
 	case condPresent:
@@ -190,11 +195,33 @@ func (b *bound) exclude(c *cond) bool {
 	not := []byte(b.not)
 	for i := range list {
 		not = binary.LittleEndian.AppendUint32(not, uint32(b.data[c.at]))
-		not = append(not, byte(c.op))
+		not = append(not, byte(c.op), byte(list[i].kind))
 		not = list[i].encode(not)
 	}
 	b.not = string(not)
 	return true
+}
+
+// notHashes returns what is short of b.not: its slot and parts of the hashes of its scalars,
+// if there is one slot and there are at most two scalars.
+func (b *bound) notHashes() (slot int32, hashes [2]uint32, n uint8) {
+	for not := b.not; not != ""; n++ {
+		at := int32(binary.LittleEndian.Uint32([]byte(not[:4])))
+		if n > 0 && at != slot || int(n) == len(hashes) {
+			return 0, hashes, 0
+		}
+		slot = at
+		hash, rest := hashEncoded(kind(not[5]), not[6:])
+		hashes[n] = uint32(hash)
+		not = rest
+	}
+	return slot, hashes, n
+}
+
+// differs reports for sure that the value of the slot is a scalar with none of the hashes.
+func (r *reading) differs(slot int32, hashes [2]uint32, n uint8) bool {
+	v := r.at(slot)
+	return v != nil && n > 0 && v.hash() && uint32(v.sum) != hashes[0] && (n == 1 || uint32(v.sum) != hashes[1])
 }
 
 // excludes reports whether one of the values equals a scalar that it must not, or is no
@@ -207,7 +234,7 @@ func (r *reading) excludes(not string) bool {
 			return true
 		}
 		var equal bool
-		if not, equal = equalsRaw(not[5:], v.raw, false); equal {
+		if not, equal = equalsRaw(kind(not[5]), not[6:], v.raw, false); equal {
 			return true
 		}
 	}

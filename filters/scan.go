@@ -282,6 +282,8 @@ func (r *reading) skipString(s string, i int) int {
 		switch b := s[i]; {
 		case b == '"':
 			return i + 1
+		case b >= 0xc2 && b < 0xe0 && i+1 < len(s) && s[i+1]&0xc0 == 0x80: // as most of Europe needs
+			i += 2
 		case b >= utf8.RuneSelf:
 			r.nonASCII = true
 			for i < len(s) && s[i] >= utf8.RuneSelf {

@@ -9,7 +9,7 @@ import (
 )
 
 // shape is what many filters have in common: the places they look at, without the values
-// they look for. A row is looked up once for each shape.
+// they look for. A row is looked up once for each shape that is direct.
 type shape struct {
 	id      uint32
 	born    uint64 // stamp of the index; a match that began before does not use it
@@ -18,7 +18,7 @@ type shape struct {
 	present []int32 // slots that must have a value
 	ranged  int32   // slot of the range, -1 for none
 	order   kind    // of the range
-	anchors []int32 // slots that must have a value, those of probes and range too
+	base    uint64  // hash of all but the probes
 	fields  []*field
 	refs    int
 }
@@ -48,13 +48,12 @@ func mix(hash, place uint64) uint64 {
 
 func (p probe) place() uint64 { return uint64(uint32(p.slot))<<16 | uint64(uint32(p.prefix)) }
 
-// presence is the hash of the mere fact that a slot has a value.
-func presence(slot int32) uint64 { return mix(uint64(slot), 1<<60) }
+// presence is the hash of the mere fact that a slot has a value, inRange that the value is
+// in a range of numbers or strings.
+func presence(slot int32) uint64            { return mix(uint64(slot), 1<<60) }
+func inRange(slot int32, order kind) uint64 { return mix(uint64(slot)<<8|uint64(order), 1<<61) }
 
-// start is the hash of a shape before its values.
-func (s *shape) start() uint64 { return mix(uint64(s.id), 1<<61) }
-
-// finish makes the hash of a shape and its values from their sum.
+// finish makes the hash of a route from the sum of its legs.
 func finish(sum uint64) uint64 { return mix(sum, 1<<62) }
 
 // hashNode is the hash of a scalar of a filter, hashRaw of one of a document.
@@ -108,9 +107,7 @@ func hashFigure(sign int, exp int64, head, tail string) uint64 {
 }
 
 // hashEncoded hashes the first of the encoded values and returns the others.
-func hashEncoded(values string) (hash uint64, rest string) {
-	k := kind(values[0])
-	values = values[1:]
+func hashEncoded(k kind, values string) (hash uint64, rest string) {
 	switch k {
 	case text:
 		s, rest := cutText(values)
@@ -125,28 +122,9 @@ func hashEncoded(values string) (hash uint64, rest string) {
 	}
 }
 
-// leaf is the hash of the i-th probe of a shape with its value, given the values from there
-// on.
-func (s *shape) leaf(i int, values string) (hash uint64, rest string) {
-	hash, rest = hashEncoded(values)
-	return mix(hash, s.probes[i].place()), rest
-}
-
-// hash is the hash of a shape and all its values.
-func (s *shape) hash(values string) uint64 {
-	sum, values := s.start(), values[4:]
-	for i := range s.probes {
-		var leaf uint64
-		leaf, values = s.leaf(i, values)
-		sum += leaf
-	}
-	return finish(sum)
-}
-
-// encode appends a scalar in a form that equalsRaw compares with a document's. A prefix is
-// a text.
+// encode appends what a scalar has beside its kind, in a form that equalsRaw compares with
+// a document's. A prefix is a text.
 func (n *node) encode(b []byte) []byte {
-	b = append(b, byte(n.kind))
 	switch n.kind {
 	case text:
 		b = binary.AppendUvarint(b, uint64(len(n.text)))
@@ -162,11 +140,9 @@ func (n *node) encode(b []byte) []byte {
 	return b
 }
 
-// equalsRaw compares the first of the encoded values with the value raw of a document, and
-// returns the others.
-func equalsRaw(values, raw string, prefix bool) (rest string, equal bool) {
-	k := kind(values[0])
-	values = values[1:]
+// equalsRaw compares the first of the encoded values, which is of kind k, with the value raw
+// of a document, and returns the others.
+func equalsRaw(k kind, values, raw string, prefix bool) (rest string, equal bool) {
 	same := raw != "" && kindOf(raw[0]) == k
 	switch k {
 	case text:
@@ -208,16 +184,6 @@ func cutVarint(s string) (value int64, rest string) {
 			return int64(u>>1) ^ -int64(u&1), s[i+1:]
 		}
 	}
-}
-
-// encodeValues returns the values of a route: the shape, then a value for each probe.
-func encodeValues(s *shape, list []wanted) string {
-	var room [64]byte
-	b := binary.LittleEndian.AppendUint32(room[:0], s.id)
-	for i := range list {
-		b = list[i].with.encode(b)
-	}
-	return string(b)
 }
 
 // appendShapeKey appends the name of a shape, which says what it looks at.

@@ -1,63 +1,50 @@
 package filters
 
 import (
-	"math"
 	"sync/atomic"
-	"unsafe"
 )
 
 // shelf is the filters of one event type, or those of one owner among them, arranged so
 // that a row leads to those that may match it.
 //
-// A route is found by a hash of its shape and values. The few shapes that have many
-// filters are direct: each row is looked up once for each. The routes of all other shapes
-// are filed besides, so that a row meets only shapes that share values with it: see access.
+// A route is found by a hash of all its legs if its shape is direct: each row is looked
+// up once for each of those shapes. The routes of all others are filed besides, so that a
+// row meets only those with which it has two steps in common: see access.
 type shelf[T comparable] struct {
-	topic  *topic[T]
-	uses   map[*shape]*use[T]
-	shapes bag[*use[T]] // the same for who reads
-	direct atomic.Pointer[[]*use[T]]
-	spots  table[spot[T]]
-	access table[access[T]]
-	filed  atomic.Int64 // routes under access whose shape is not direct
-	// anchored is how many routes are filed under a place and not under a value.
-	anchored atomic.Int64
-	members  map[*bound]*listed[T]
-	loose    bag[*listed[T]] // filters that say nothing of a row by which to find them
+	topic   *topic[T]
+	uses    map[*shape]*use[T]
+	shapes  bag[*use[T]] // the same for who reads
+	direct  atomic.Pointer[[]*use[T]]
+	spots   table[spot[T]]
+	access  table[spot[T]] // by the legs they are filed under
+	signs   signs          // of access
+	guides  guides
+	weights weights
+	filed   atomic.Int64 // routes under access whose shape is not direct
+	members map[*bound]*listed[T]
+	loose   bag[*listed[T]] // filters that say nothing of a row by which to find them
 }
 
 // use is a shape on a shelf.
 type use[T comparable] struct {
-	shape *shape
-	count int           // routes
-	since atomic.Uint64 // stamp from which it is direct; 0 for never, becoming while it is made so
-	spots bag[*spot[T]] // of the routes that are filed
+	shape  *shape
+	count  int // routes
+	direct atomic.Bool
+	mixed  atomic.Bool   // it is direct, but some of its routes are filed: they were there before
+	spots  bag[*spot[T]] // of the routes that are filed
 }
 
 const (
-	directMin = 32 // routes that make a shape direct
-	directMax = 16 // shapes that are direct, at most
-	becoming  = math.MaxUint64
+	directMin  = 32 // routes that make a shape direct
+	directMost = 4  // shapes that are direct for that
+	crowd      = 16 // routes at one access that make a shape direct besides
+	crowdMost  = 64 // shapes that are direct, at most
 )
-
-// spot is what a route leads to. When more is nil, it is the one subscriber of a plain
-// filter.
-type spot[T comparable] struct {
-	values string // where it is filed, then those of the route
-	one    T
-	more   atomic.Pointer[contents[T]]
-}
-
-// contents are the subscribers of a plain filter, and other filters of the same route.
-type contents[T comparable] struct {
-	subscribers bag[T]
-	others      atomic.Pointer[others[T]]
-}
 
 // others are the filters of a route that are not plain: those of a range by it.
 type others[T comparable] struct {
 	members bag[*listed[T]]
-	ranges  atomic.Pointer[interval[listed[T]]]
+	ranges  ranges[listed[T]]
 }
 
 // listed is a filter that is not plain, with its subscribers.
@@ -67,52 +54,27 @@ type listed[T comparable] struct {
 	born        uint64
 	several     bool // as in bound
 	told        bool // its route says everything but the ends of its range, and not
-	not         string
+	hasNot      bool // there is a not; if it is for one slot and for two scalars at most:
+	nots        uint8
+	notAt       int32     // the slot
+	not         [2]uint32 // parts of the scalars' hashes
 }
 
-// newSpot makes a spot whose values lie behind it, in the same line of memory if they are
-// short.
-func newSpot[T comparable](one T, where filing, values string) *spot[T] {
-	var room struct {
-		s *spot[T]
-		b []byte
-	}
-	switch n := len(where) + len(values); {
-	case n <= 16:
-		made := &struct {
-			spot[T]
-			bytes [16]byte
-		}{}
-		room.s, room.b = &made.spot, made.bytes[:0]
-	case n <= 32:
-		made := &struct {
-			spot[T]
-			bytes [32]byte
-		}{}
-		room.s, room.b = &made.spot, made.bytes[:0]
-	default:
-		room.s, room.b = &spot[T]{}, make([]byte, 0, n)
-	}
-	b := append(append(room.b, where[:]...), values...)
-	room.s.one, room.s.values = one, unsafe.String(&b[0], len(b)) //nolint:gosec // nobody writes to b any more
-	return room.s
+// newListed makes one for the first subscriber.
+func newListed[T comparable](b *bound, v T) *listed[T] {
+	l := &listed[T]{bound: b, born: b.born, several: b.several, told: b.told && len(b.rest) == 0, hasNot: b.not != ""}
+	l.subscribers.one = v
+	l.notAt, l.not, l.nots = b.notHashes()
+	return l
 }
 
-// route returns the values of the spot's route.
-func (e *spot[T]) route() string { return e.values[len(filing{}):] }
-
-func (e *spot[T]) where() filing { return filing{e.values[0], e.values[1]} }
-
-func (s *shelf[T]) hashOf(e *spot[T]) uint64 {
-	values := e.route()
-	return s.topic.shapeOf(values).hash(values)
-}
+func hashSpot[T comparable](e *spot[T]) uint64 { return e.route().hash() }
 
 // spot returns the spot of a route, nil when there is none.
 func (s *shelf[T]) spot(r *route, hash uint64) *spot[T] {
 	q := s.spots.find(hash)
 	for e := q.next(); e != nil; e = q.next() {
-		if e.route() == r.values {
+		if e.route() == r.legs {
 			return e
 		}
 	}
@@ -121,27 +83,24 @@ func (s *shelf[T]) spot(r *route, hash uint64) *spot[T] {
 
 // addPlain adds a subscriber of a plain filter and reports whether it was missing.
 func (s *shelf[T]) addPlain(r route, v T) bool {
-	hash := r.shape.hash(r.values)
-	e := s.spot(&r, hash)
+	e := s.spot(&r, r.legs.hash())
 	if e == nil {
-		s.putSpot(&r, hash, v, nil)
+		s.putSpot(&r, v, nil)
 		return true
 	}
 	c := e.more.Load()
-	if c != nil {
-		return c.subscribers.put(v)
+	if c == nil {
+		if e.one == v {
+			return false
+		}
+		c = contentsOf(nil, []T{e.one})
 	}
-	if e.one == v {
-		return false
-	}
-	c = &contents[T]{}
-	c.subscribers.put(e.one)
-	c.subscribers.put(v)
-	e.more.Store(c)
-	return true
+	next, missing := c.with(v)
+	e.more.Store(next)
+	return missing
 }
 
-func (s *shelf[T]) putSpot(r *route, hash uint64, one T, c *contents[T]) {
+func (s *shelf[T]) putSpot(r *route, one T, c *contents[T]) {
 	u := s.uses[r.shape]
 	if u == nil {
 		if s.uses == nil {
@@ -153,35 +112,41 @@ func (s *shelf[T]) putSpot(r *route, hash uint64, one T, c *contents[T]) {
 		r.shape.refs++
 	}
 	u.count++
-	where := s.file(u, r.values, hash)
-	e := newSpot(one, where, r.values)
+	where, by := filing{filedNowhere, filedNowhere}, [2]filedLeg{}
+	if !u.direct.Load() {
+		where, by = s.choose(r.legs)
+	}
+	e := newSpot(one, r.shape, where, r.legs)
 	if c != nil {
 		e.more.Store(c)
 	}
-	s.spots.put(e, s.hashOf)
+	s.spots.put(e, hashSpot[T])
 	if !where.filed() {
 		return
 	}
+	s.filed.Add(1)
 	u.spots.put(e)
-	if u.count >= directMin {
+	crowded := s.file(e, by)
+	direct := 0
+	if list := s.direct.Load(); list != nil {
+		direct = len(*list)
+	}
+	if u.count >= directMin && (direct < directMost || crowded && direct < crowdMost) {
 		s.makeDirect(u)
 	}
 }
 
-// makeDirect lets each row be looked up for the shape, if there is room for one more.
-// What was filed before stays so; who meets it passes by.
+// makeDirect lets each row be looked up for the shape. What was filed before stays so; who
+// meets it passes by.
 func (s *shelf[T]) makeDirect(u *use[T]) {
-	var list []*use[T]
+	var next []*use[T]
 	if old := s.direct.Load(); old != nil {
-		list = *old
+		next = append(next, *old...)
 	}
-	if len(list) >= directMax || u.since.Load() != 0 {
-		return
-	}
-	next := append(append(make([]*use[T], 0, len(list)+1), list...), u)
-	u.since.Store(becoming)
+	next = append(next, u)
+	u.mixed.Store(true)
 	s.direct.Store(&next)
-	u.since.Store(s.topic.stamp.Add(1))
+	u.direct.Store(true)
 	s.filed.Add(-int64(u.spots.size))
 }
 
@@ -189,17 +154,20 @@ func (s *shelf[T]) makeDirect(u *use[T]) {
 func (s *shelf[T]) dropSpot(e *spot[T], r *route, hash uint64) {
 	s.spots.drop(e, hash)
 	u := s.uses[r.shape]
-	if where := e.where(); where.filed() {
+	if e.where.filed() {
 		u.spots.drop(e)
-		s.unfile(u, where, r.values)
+		s.unfile(e)
+		if !u.direct.Load() {
+			s.filed.Add(-1)
+		}
 	}
 	if u.count--; u.count > 0 {
 		return
 	}
 	delete(s.uses, r.shape)
 	s.shapes.drop(u)
-	if u.since.Load() != 0 {
-		next := make([]*use[T], 0, directMax)
+	if u.direct.Load() {
+		next := make([]*use[T], 0, crowdMost)
 		for _, other := range *s.direct.Load() {
 			if other != u {
 				next = append(next, other)
@@ -213,24 +181,29 @@ func (s *shelf[T]) dropSpot(e *spot[T], r *route, hash uint64) {
 
 // dropPlain takes away a subscriber of a plain filter and reports whether it was there.
 func (s *shelf[T]) dropPlain(r route, v T) bool {
-	hash := r.shape.hash(r.values)
+	hash := r.legs.hash()
 	e := s.spot(&r, hash)
 	if e == nil {
 		return false
 	}
 	c := e.more.Load()
-	switch {
-	case c == nil && e.one != v:
-		return false
-	case c != nil && !c.subscribers.drop(v):
-		return false
-	case c == nil || c.empty():
+	if c == nil {
+		if e.one != v {
+			return false
+		}
 		s.dropSpot(e, &r, hash)
+		return true
 	}
-	return true
+	next, found := c.without(v)
+	switch {
+	case !found:
+	case next.empty():
+		s.dropSpot(e, &r, hash)
+	default:
+		e.more.Store(next)
+	}
+	return found
 }
-
-func (c *contents[T]) empty() bool { return c.subscribers.size == 0 && c.others.Load() == nil }
 
 // add adds a subscriber of a filter that is not plain.
 func (s *shelf[T]) add(b *bound, v T) bool {
@@ -241,8 +214,7 @@ func (s *shelf[T]) add(b *bound, v T) bool {
 	if s.members == nil {
 		s.members = map[*bound]*listed[T]{}
 	}
-	m = &listed[T]{bound: b, born: b.born, several: b.several, told: b.told && len(b.rest) == 0, not: b.not}
-	m.subscribers.one = v
+	m = newListed(b, v)
 	s.members[b] = m
 	b.refs++
 	for i := range b.routes {
@@ -256,41 +228,39 @@ func (s *shelf[T]) addRoute(r *route, m *listed[T]) {
 		s.loose.put(m)
 		return
 	}
-	hash := r.shape.hash(r.values)
-	e := s.spot(r, hash)
+	e := s.spot(r, r.legs.hash())
 	if e == nil {
 		var nobody T
-		c := &contents[T]{}
-		c.put(r, m)
-		s.putSpot(r, hash, nobody, c)
+		o := &others[T]{}
+		o.put(r, m)
+		s.putSpot(r, nobody, contentsOf(o, []T(nil)))
 		return
 	}
 	c := e.more.Load()
-	if c == nil { // a plain filter has the same route
-		c = &contents[T]{}
-		c.subscribers.put(e.one)
-		c.put(r, m)
-		e.more.Store(c)
+	if c != nil && c.others != nil {
+		c.others.put(r, m)
 		return
 	}
-	c.put(r, m)
+	o := &others[T]{}
+	o.put(r, m)
+	if c == nil { // a plain filter has the same route
+		c = contentsOf(nil, []T{e.one})
+	}
+	e.more.Store(c.having(o))
 }
 
 // open reports whether the shape asks for nothing, so that every row has it.
 func (s *shape) open() bool { return len(s.probes) == 0 && len(s.present) == 0 && s.ranged < 0 }
 
-func (c *contents[T]) put(r *route, m *listed[T]) {
-	o := c.others.Load()
-	if o == nil {
-		o = &others[T]{}
-		defer c.others.Store(o)
-	}
+func (o *others[T]) put(r *route, m *listed[T]) {
 	if r.shape.ranged < 0 {
 		o.members.put(m)
 		return
 	}
-	o.ranges.Store(o.ranges.Load().put(r.low, r.high, m))
+	o.ranges.put(r.low, r.high, m)
 }
+
+func (o *others[T]) empty() bool { return o.members.size == 0 && o.ranges.empty() }
 
 // drop takes away a subscriber of a filter that is not plain.
 func (s *shelf[T]) drop(b *bound, v T) bool {
@@ -316,39 +286,41 @@ func (s *shelf[T]) dropRoute(r *route, m *listed[T]) {
 		s.loose.drop(m)
 		return
 	}
-	hash := r.shape.hash(r.values)
+	hash := r.legs.hash()
 	e := s.spot(r, hash)
 	if e == nil {
 		return // two routes of one filter may be the same
 	}
 	c := e.more.Load()
-	if c == nil || c.others.Load() == nil {
+	if c == nil || c.others == nil {
 		return
 	}
-	o := c.others.Load()
+	o := c.others
 	if r.shape.ranged < 0 {
 		o.members.drop(m)
-	} else if rest, found := o.ranges.Load().drop(r.low, m); found {
-		o.ranges.Store(rest)
+	} else {
+		o.ranges.drop(r.low, m)
 	}
-	if o.members.size == 0 && o.ranges.Load() == nil {
-		c.others.Store(nil)
+	if !o.empty() {
+		return
 	}
-	if c.empty() {
+	if c = c.having(nil); c.empty() {
 		s.dropSpot(e, r, hash)
+		return
 	}
+	e.more.Store(c)
 }
 
 func (s *shelf[T]) empty() bool { return s.spots.count == 0 && s.loose.size == 0 }
 
 // hasPlain and has report whether a subscriber is there.
 func (s *shelf[T]) hasPlain(r route, v T) bool {
-	e := s.spot(&r, r.shape.hash(r.values))
+	e := s.spot(&r, r.legs.hash())
 	if e == nil {
 		return false
 	}
 	if c := e.more.Load(); c != nil {
-		return c.subscribers.has(v)
+		return c.has(v)
 	}
 	return e.one == v
 }

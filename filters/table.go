@@ -10,9 +10,7 @@ import (
 // searcher compares what it is given, as two things may share a hash.
 //
 // It grows by parts, so that no change is ever a long one: a directory leads from the
-// upper bits of a hash to a segment, and a segment that is full is split in two. Inside a
-// segment eight places make a group, whose tags (eight bits of the hash, never 0 or 1)
-// are compared all at once.
+// upper bits of a hash to a segment, and a segment that is full is split in two.
 type table[E any] struct {
 	dir   atomic.Pointer[directory[E]]
 	count int
@@ -23,21 +21,32 @@ type directory[E any] struct {
 	segments []atomic.Pointer[segment[E]]
 }
 
-// segment keeps tags and things in one piece of memory: a search reads few lines of it.
+// segment is 512 bytes: eight lines of memory. Each but the first is a group, so that a
+// search reads one as a rule.
 type segment[E any] struct {
-	tags  [groups]atomic.Uint64 // a group's, one byte a place
 	next  atomic.Pointer[segment[E]]
 	depth uint8 // bits of the hash that its things share
 	used  uint8 // places that are not free; those of things that are gone count
 	live  uint8
-	items [8 * groups]atomic.Pointer[E]
+	_     [53]byte
+
+	groups [groups]group[E]
+}
+
+// group is a few places. Their tags (eight bits of the hash, never 0 or 1) are compared all
+// at once.
+type group[E any] struct {
+	tags  atomic.Uint64 // a byte for each place; the last one is idle
+	items [places]atomic.Pointer[E]
 }
 
 const (
 	tagFree = 0
 	tagGone = 1
-	groups  = 8
-	fullAt  = 7 * groups // places in use; some stay free, to end a search
+	groups  = 7
+	places  = 7       // of a group
+	fullAt  = 6 * 7   // places in use; some stay free, to end a search
+	idle    = 1 << 63 // never a place's mark
 )
 
 func tagOf(hash uint64) uint64 {
@@ -47,12 +56,22 @@ func tagOf(hash uint64) uint64 {
 	return hash>>8&0xff + 2
 }
 
+// groupOf returns where the things with a hash begin.
+func groupOf(hash uint64) int { return int(hash & 0xff * groups >> 8) }
+
+// marks has the top bit of a byte set where a place has the tag, and maybe in bytes above
+// such a one.
+func marks(tags, tag uint64) uint64 {
+	same := tags ^ tag
+	return (same - ones) &^ same & highs &^ idle
+}
+
 // search is one walk over the things with a hash.
 type search[E any] struct {
 	segment *segment[E]
 	tag     uint64 // in every byte
-	start   uint64
-	group   uint64
+	start   int
+	group   int
 	left    int
 	hits    uint64
 	last    bool
@@ -64,7 +83,8 @@ func (t *table[E]) find(hash uint64) search[E] {
 	if d == nil {
 		return search[E]{}
 	}
-	q := search[E]{segment: d.of(hash).Load(), tag: tagOf(hash) * ones, start: hash % groups, group: hash % groups, left: groups}
+	at := groupOf(hash)
+	q := search[E]{segment: d.of(hash).Load(), tag: tagOf(hash) * ones, start: at, group: at, left: groups}
 	q.load()
 	return q
 }
@@ -75,24 +95,25 @@ func (d *directory[E]) of(hash uint64) *atomic.Pointer[segment[E]] {
 }
 
 func (q *search[E]) load() {
-	word := q.segment.tags[q.group].Load()
-	same := word ^ q.tag
-	q.hits = (same - ones) &^ same & highs
-	q.last = (word-ones)&^word&highs != 0 // a free place: nothing was put further on
+	tags := q.segment.groups[q.group].tags.Load()
+	q.hits = marks(tags, q.tag)
+	q.last = marks(tags, tagFree*ones) != 0 // a free place: nothing was put further on
 }
 
 // next returns the next thing that may have the hash.
 func (q *search[E]) next() *E {
 	for q.segment != nil {
 		for q.hits != 0 {
-			at := 8*q.group + uint64(bits.TrailingZeros64(q.hits)/8)
+			at := bits.TrailingZeros64(q.hits) / 8
 			q.hits &= q.hits - 1
-			if e := q.segment.items[at].Load(); e != nil {
+			if e := q.segment.groups[q.group].items[at].Load(); e != nil {
 				return e
 			}
 		}
 		if q.left--; q.left > 0 && !q.last {
-			q.group = (q.group + 1) % groups
+			if q.group++; q.group == groups {
+				q.group = 0
+			}
 		} else {
 			if q.segment = q.segment.next.Load(); q.segment == nil {
 				return nil
@@ -100,31 +121,6 @@ func (q *search[E]) next() *E {
 			q.group, q.left = q.start, groups
 		}
 		q.load()
-	}
-	return nil
-}
-
-// seek returns a thing of exactly this hash, nil when there is none.
-func (t *table[E]) seek(hash uint64, hashOf func(*E) uint64) *E {
-	d := t.dir.Load()
-	if d == nil {
-		return nil
-	}
-	tag := tagOf(hash) * ones
-	for s := d.of(hash).Load(); s != nil; s = s.next.Load() {
-		for group, left := hash%groups, groups; left > 0; group, left = (group+1)%groups, left-1 {
-			word := s.tags[group].Load()
-			same := word ^ tag
-			for hits := (same - ones) &^ same & highs; hits != 0; hits &= hits - 1 {
-				e := s.items[8*group+uint64(bits.TrailingZeros64(hits)/8)].Load()
-				if e != nil && hashOf(e) == hash {
-					return e
-				}
-			}
-			if (word-ones)&^word&highs != 0 {
-				break
-			}
-		}
 	}
 	return nil
 }
@@ -147,10 +143,11 @@ func (t *table[E]) put(e *E, hashOf func(*E) uint64) {
 // put reports whether there was room in the segment; those behind it are for things that
 // cannot be told apart.
 func (s *segment[E]) put(e *E, hash uint64) bool {
-	for group, left := hash%groups, groups; left > 0; group, left = (group+1)%groups, left-1 {
-		word := s.tags[group].Load()
-		for at := range 8 {
-			tag := word >> (8 * at) & 0xff
+	for at, left := groupOf(hash), groups; left > 0; at, left = (at+1)%groups, left-1 {
+		g := &s.groups[at]
+		tags := g.tags.Load()
+		for i := range places {
+			tag := tags >> (8 * i) & 0xff
 			if tag > tagGone {
 				continue
 			}
@@ -161,8 +158,8 @@ func (s *segment[E]) put(e *E, hash uint64) bool {
 				s.used++
 			}
 			// The tag first: whoever sees it without the thing passes by.
-			s.tags[group].Store(word&^(0xff<<(8*at)) | tagOf(hash)<<(8*at))
-			s.items[8*int(group)+at].Store(e)
+			g.tags.Store(tags&^(0xff<<(8*i)) | tagOf(hash)<<(8*i))
+			g.items[i].Store(e)
 			s.live++
 			return true
 		}
@@ -229,20 +226,25 @@ func (d *directory[E]) doubled() *directory[E] {
 // drop takes a thing away.
 func (t *table[E]) drop(e *E, hash uint64) {
 	for s := t.dir.Load().of(hash).Load(); s != nil; s = s.next.Load() {
-		for i := range 8 * groups {
-			place := (8*int(hash%groups) + i) % (8 * groups)
-			if s.items[place].Load() != e {
-				continue
+		for at, left := groupOf(hash), groups; left > 0; at, left = (at+1)%groups, left-1 {
+			if s.groups[at].drop(e) {
+				s.live--
+				t.count--
+				return
 			}
-			at := place % 8
-			word := s.tags[place/8].Load()
-			s.tags[place/8].Store(word&^(0xff<<(8*at)) | tagGone<<(8*at))
-			s.items[place].Store(nil)
-			s.live--
-			t.count--
-			return
 		}
 	}
+}
+
+func (g *group[E]) drop(e *E) bool {
+	for i := range g.items {
+		if g.items[i].Load() == e {
+			g.tags.Store(g.tags.Load()&^(0xff<<(8*i)) | tagGone<<(8*i))
+			g.items[i].Store(nil)
+			return true
+		}
+	}
+	return false
 }
 
 // each calls fn for everything in the table, once even while it grows: who comes to the
@@ -261,8 +263,8 @@ func (t *table[E]) each(fn func(*E)) {
 
 func (s *segment[E]) each(fn func(*E)) {
 	for ; s != nil; s = s.next.Load() {
-		for i := range s.items {
-			if e := s.items[i].Load(); e != nil {
+		for i := range groups * places {
+			if e := s.groups[i/places].items[i%places].Load(); e != nil {
 				fn(e)
 			}
 		}

@@ -1,7 +1,6 @@
 package filters
 
 import (
-	"encoding/binary"
 	"strings"
 	"sync/atomic"
 )
@@ -14,10 +13,11 @@ import (
 // looks for filters, and passes by what is newer than its stamp: its slots may be new or
 // have another meaning now.
 type topic[T comparable] struct {
-	name  string
-	stamp *atomic.Uint64
-	data  tree
-	old   tree
+	name   string
+	stamp  *atomic.Uint64
+	newest atomic.Uint64 // stamp of what was made last: shapes and bound filters
+	data   tree
+	old    tree
 
 	shapes map[string]*shape
 	byID   table[shape]
@@ -56,11 +56,7 @@ type bound struct {
 // hashID is the hash of a shape among shapes.
 func hashID(s *shape) uint64 { return mix(uint64(s.id), 1<<59) }
 
-// shapeOf returns the shape of a route by its values, nil for one that is gone.
-func (t *topic[T]) shapeOf(values string) *shape {
-	return t.shapeByID(binary.LittleEndian.Uint32([]byte(values[:4])))
-}
-
+// shapeByID returns a shape, nil for one that is gone.
 func (t *topic[T]) shapeByID(id uint32) *shape {
 	q := t.byID.find(mix(uint64(id), 1<<59))
 	for s := q.next(); s != nil; s = q.next() {
@@ -82,20 +78,28 @@ func (t *topic[T]) newShape(list []wanted, present []*field, ranged *field, orde
 	}
 	for _, f := range present {
 		s.present = append(s.present, f.slot)
+		s.base += presence(f.slot)
 	}
 	s.fields = append(s.fields, present...)
 	if ranged != nil {
 		s.ranged = ranged.slot
+		s.base += inRange(s.ranged, order)
 		s.fields = append(s.fields, ranged)
 	}
 	for _, f := range s.fields {
 		f.retain()
-		s.anchors = append(s.anchors, f.slot)
 	}
-	s.born = t.stamp.Add(1)
+	s.born = t.made()
 	t.shapes[s.key] = s
 	t.byID.put(s, hashID)
 	return s
+}
+
+// made returns a stamp for something that is about to be published.
+func (t *topic[T]) made() uint64 {
+	stamp := t.stamp.Add(1)
+	t.newest.Store(stamp)
+	return stamp
 }
 
 // dropShape lets go of a shape that nobody uses.
@@ -145,7 +149,7 @@ func (t *topic[T]) bind(f *Filter) *bound {
 			b.rest = append(b.rest, int32(i))
 		}
 	}
-	b.born = t.stamp.Add(1)
+	b.born = t.made()
 	t.bounds[f.text] = b
 	return b
 }

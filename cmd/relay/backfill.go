@@ -78,7 +78,7 @@ func (c *backfillStartCmd) Run(ctx context.Context, a *app) error {
 
 // check finds what the relay would find, while somebody is there to read it.
 func (b *backfills) check(ctx context.Context, want relay.Backfill) error {
-	tables, err := pgsource.OpenTables(ctx, (&process{cfg: b.cfg}).sourceConfig(relay.NewCatalog(), true))
+	tables, err := pgsource.OpenTables(ctx, (&process{cfg: b.cfg}).sourceConfig(relay.NewCatalog(), nil))
 	if err != nil {
 		return err
 	}
@@ -280,7 +280,7 @@ func (b *backfills) print(asObject bool, row *pgstore.BackfillRow) error {
 
 // backfiller of the session that meets Capture at the desk.
 func (s *session) backfiller(desk *relay.BackfillDesk) (*relay.Backfiller, error) {
-	cfg := s.sourceConfig(relay.NewCatalog(), true)
+	cfg := s.sourceConfig(relay.NewCatalog(), nil)
 	return relay.NewBackfiller(relay.BackfillerConfig{
 		Desk: desk, Backfills: s.store, Registry: s.store, Slot: s.cfg.Source.Slot, Logger: s.log,
 		Open: func(ctx context.Context) (relay.Tables, error) { return pgsource.OpenTables(ctx, cfg) },

@@ -109,7 +109,7 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
-	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint != nil))
+	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint))
 	if err != nil {
 		return err
 	}
@@ -122,13 +122,14 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}()
 	s.reportDormant(ctx, src.Dormant())
+	lag := s.confirmLag(ctx)
 	writer := s.nats.Writer()
 	defer writer.Close()
 	changed := make(chan []relay.TableNeed, 1)
 	desk := relay.NewBackfillDesk(s.cfg.Source.Slot)
 	engine, err := relay.NewCapture(relay.CaptureConfig{
 		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store,
-		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, Logger: s.log, Observer: s.observer(changed),
+		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, ConfirmLag: lag, Logger: s.log, Observer: s.observer(changed),
 		Backfill: desk, Backfills: s.store, InitialSnapshot: s.cfg.Source.InitialSnapshot,
 	})
 	if err != nil {
@@ -150,12 +151,16 @@ func (s *session) run(ctx context.Context) error {
 }
 
 // sourceConfig is also what setup and doctor look at.
-func (p *process) sourceConfig(catalog *relay.Catalog, expectSlot bool) pgsource.Config {
+func (p *process) sourceConfig(catalog *relay.Catalog, checkpoint *relay.Checkpoint) pgsource.Config {
+	var published relay.LSN
+	if checkpoint != nil {
+		published = max(checkpoint.Confirmed, checkpoint.Position.CommitLSN)
+	}
 	control := relay.DefaultControlTables()
 	return pgsource.Config{
 		URL: p.cfg.Source.URL, Slot: p.cfg.Source.Slot, Publication: p.cfg.Source.Publication,
 		Tables: catalog.Tables(), ControlTables: control.Names(),
-		CreateSlot: true, ExpectSlot: expectSlot, AcceptGap: p.acceptGap,
+		CreateSlot: true, ExpectSlot: checkpoint != nil, Published: published, AcceptGap: p.acceptGap,
 		OnReceived: p.received, Logger: p.log,
 	}
 }

@@ -79,7 +79,7 @@ func (st slotState) decide(cfg Config) (create bool, err error) {
 func (st slotState) decideMissing(cfg Config) (create bool, err error) {
 	switch {
 	case cfg.ExpectSlot && !cfg.AcceptGap:
-		return false, slotMissing(cfg.Slot)
+		return false, cfg.slotMissing()
 	case !cfg.CreateSlot && !cfg.AcceptGap:
 		return false, setupError(fmt.Sprintf("slot %q does not exist", cfg.Slot), "run `relay setup`")
 	}

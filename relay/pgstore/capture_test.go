@@ -12,7 +12,8 @@ import (
 )
 
 func TestACheckpointComesBackAsItWasSaved(t *testing.T) {
-	s := open(t, newDB(t))
+	db := newDB(t)
+	s := open(t, db)
 	none, err := s.Load(t.Context(), "relay")
 	require.NoError(t, err)
 	require.Nil(t, none)
@@ -21,11 +22,13 @@ func TestACheckpointComesBackAsItWasSaved(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), first))
 	got, err := s.Load(t.Context(), "relay")
 	require.NoError(t, err)
+	require.WithinDuration(t, pgtest.One[time.Time](db, `select now()`), got.SavedAt, time.Minute)
+	got.SavedAt = time.Time{}
 	require.Equal(t, &first, got)
 
 	full := relay.Checkpoint{
-		Slot: "relay", SystemID: "7000000000000000001", Timeline: 3, Lineage: "abc", Confirmed: 0xFFFFFFFF_FFFFFFF0,
-		Position: relay.Position{CommitLSN: 0x1_16B3748, Ordinal: 4_000_000_000, Index: 2}, Stream: "EVENTS", StreamSeq: 1 << 40,
+		Slot: "relay", SystemID: "7000000000000000001", Timeline: 3, Lineage: "abc", Confirmed: 0xFFFFFFFF_FFFFFF00,
+		Position: relay.Position{CommitLSN: 0x1_16B3748, Ordinal: 4_000_000_000, Index: 2}, Stream: "EVENTS", StreamSeq: 1 << 40, SettledSeq: 1<<40 - 7,
 		StreamCreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 678_901_999, time.FixedZone("", 3600)),
 	}
 	require.NoError(t, s.Save(t.Context(), full))
@@ -33,7 +36,14 @@ func TestACheckpointComesBackAsItWasSaved(t *testing.T) {
 	got, err = s.Load(t.Context(), "relay")
 	require.NoError(t, err)
 	full.StreamCreatedAt = time.Date(2026, 1, 2, 2, 4, 5, 678_901_000, time.UTC)
+	got.SavedAt = time.Time{}
 	require.Equal(t, &full, got, "times are kept to the microsecond")
+
+	// A relay that does not know settled_seq moves on and leaves it as it was.
+	db.Exec(`update relay_checkpoints set confirmed_lsn = confirmed_lsn + 1, last_seq = last_seq + 5 where slot_name = 'relay'`)
+	got, err = s.Load(t.Context(), "relay")
+	require.NoError(t, err)
+	require.Equal(t, full.StreamSeq+5, got.SettledSeq)
 }
 
 func TestCurrentReadsRowsThatCompile(t *testing.T) {
