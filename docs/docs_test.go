@@ -28,6 +28,7 @@ const (
 	configurationPage = "reference/configuration.md"
 	tablesPage        = "reference/tables.md"
 	databasePage      = "how-to/your-own-database.md"
+	backfillPage      = "how-to/backfill.md"
 	operatePage       = "how-to/operate.md"
 )
 
@@ -265,7 +266,7 @@ func migrated(t *testing.T) *pgtest.DB {
 const readersTable = `create table orders (id int primary key, customer_id text, status text, currency text, total numeric)`
 
 func TestTheSQLOfThePagesRuns(t *testing.T) {
-	for _, name := range []string{tablesPage, databasePage, "../README.md"} {
+	for _, name := range []string{tablesPage, databasePage, backfillPage, "../README.md"} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			db := migrated(t)
 			tx, err := db.Pool.Begin(t.Context())
@@ -273,6 +274,10 @@ func TestTheSQLOfThePagesRuns(t *testing.T) {
 			defer func() { _ = tx.Rollback(context.Background()) }()
 			if name == "../README.md" {
 				_, err := tx.Exec(t.Context(), readersTable)
+				require.NoError(t, err)
+			}
+			if name == backfillPage { // the reader has the role, too
+				_, err := tx.Exec(t.Context(), readersTable+"; create role relay")
 				require.NoError(t, err)
 			}
 			for _, sql := range statements(t, name) {

@@ -86,6 +86,13 @@ func TestTheDocumentedPrivilegesAreEnoughForCapture(t *testing.T) {
 	require.NoError(t, store.SaveAsOf(ctx, "relay_docs", 1, catalog, 1))
 	require.NoError(t, store.Save(ctx, relay.Checkpoint{Slot: "relay_docs", SystemID: "1", Timeline: 1, Lineage: "a"}))
 
+	backfill, err := store.RequestBackfill(ctx, relay.Backfill{Slot: "relay_docs", Table: "public.orders"})
+	require.NoError(t, err)
+	chunk, err := store.ClaimBackfill(ctx, &backfill.Backfill, "me")
+	require.NoError(t, err)
+	require.NoError(t, store.SaveChunk(ctx, backfill.ID, "me", relay.Chunk{Number: chunk}))
+	require.NoError(t, store.FinishBackfill(ctx, backfill.ID, "me", relay.BackfillDone, "", relay.Progress{}))
+
 	pool, err := pgxpool.New(ctx, as(t, db, "relay").Reveal())
 	require.NoError(t, err)
 	defer pool.Close()
@@ -95,7 +102,7 @@ func TestTheDocumentedPrivilegesAreEnoughForCapture(t *testing.T) {
 	control := relay.DefaultControlTables()
 	cfg := pgsource.Config{
 		URL: as(t, db, "relay"), Slot: "relay_docs", Publication: "relay", CreateSlot: true,
-		Tables: catalog.Tables(), ControlTables: []string{control.Events, control.Mappings, control.Webhooks, control.Outbox},
+		Tables: catalog.Tables(), ControlTables: control.Names(),
 	}
 	var setup *relay.SetupError
 	_, err = pgsource.Open(ctx, cfg)

@@ -63,7 +63,7 @@ func parseBody(content []byte) (body, error) {
 		return b, fmt.Errorf("timestamp %q is not RFC 3339 in UTC", b.Timestamp)
 	case time.Since(at).Abs() > time.Hour:
 		return b, fmt.Errorf("timestamp %q is not now", b.Timestamp)
-	case !slices.Contains([]string{"insert", "update", "delete"}, b.Source.Op):
+	case !slices.Contains([]string{"insert", "update", "delete", "read"}, b.Source.Op):
 		return b, fmt.Errorf("source.op %q", b.Source.Op)
 	case strings.Count(b.Source.Table, ".") != 1:
 		return b, fmt.Errorf("source.table %q", b.Source.Table)

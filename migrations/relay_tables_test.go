@@ -14,7 +14,7 @@ import (
 
 var relayTables = []string{
 	"outbox_events", "relay_checkpoints", "relay_catalog_versions", "event_mappings",
-	"webhook_deliveries", "webhook_dead_letters", "rate_limit_windows",
+	"webhook_deliveries", "webhook_dead_letters", "rate_limit_windows", "relay_backfills", "relay_backfill_chunks",
 }
 
 // relayNew returns a database at the head of the migrations, with user u1 and webhook w1.
@@ -23,7 +23,8 @@ func relayNew(t *testing.T) *pgtest.DB {
 	db := pgtest.New(t)
 	up(t, db, migrations.Options{})
 	db.Exec(`insert into users (id, email) values ('u1', 'ada@example.com');
-		insert into zapier_webhooks (id, user_id, target_url, event_type) values ('w1', 'u1', 'https://hooks.example/1', 'thing.created')`)
+		insert into zapier_webhooks (id, user_id, target_url, event_type) values ('w1', 'u1', 'https://hooks.example/1', 'thing.created');
+		insert into relay_backfills (id, slot_name, source_table) values ('b1', 'relay', 'public.things')`)
 	return db
 }
 
@@ -56,7 +57,11 @@ func relayFill(db *pgtest.DB) {
 		        '2024-01-01', '2024-01-02');
 		insert into webhook_dead_letters (id, event_id, webhook_id, event_type, target_url, body, attempts, reason, created_at, replayed_at) values
 		    ('d1', 'evt_2', 'w2', 'order.paid', 'https://h.example/2', '\x7b7d', 6, 'gone', '2024-01-01', null),
-		    ('d2', 'evt_3', null, 'order.paid', 'https://h.example/3', '\x7b7d', 0, 'gone', '2024-01-01', '2024-01-02')`)
+		    ('d2', 'evt_3', null, 'order.paid', 'https://h.example/3', '\x7b7d', 0, 'gone', '2024-01-01', '2024-01-02');
+
+		insert into relay_backfills (id, slot_name, source_table, where_sql, state, cursor, chunk, rows_read, requested_at, updated_at) values
+		    ('b1', 'relay', 'public.things', 'type is null', 'running', '{onet,15}', 3, 9, '2024-01-01', '2024-01-02');
+		insert into relay_backfill_chunks values ('b1', 3, 'relay', '[{"k": ["onet", "15"]}]', '[]')`)
 }
 
 func TestRelayTablesHaveTheirColumns(t *testing.T) {
@@ -65,6 +70,7 @@ func TestRelayTablesHaveTheirColumns(t *testing.T) {
 		"users": 10, "accounts": 20, "things": 9, "relationships": 12, "agents": 10, "workflows": 8, "workflow_runs": 10,
 		"outbox_events": 18, "relay_checkpoints": 13, "relay_catalog_versions": 4, "event_mappings": 19,
 		"webhook_deliveries": 18, "webhook_dead_letters": 15, "rate_limit_windows": 4,
+		"relay_backfills": 22, "relay_backfill_chunks": 5,
 	} {
 		require.Equal(t, want, pgtest.One[int](db, `
 			select count(*) from information_schema.columns where table_schema = 'public' and table_name = $1`, table), table)
@@ -83,7 +89,9 @@ var relayValid = map[string]seedRow{
 	"webhook_dead_letters": {
 		"event_id": "'evt_1'", "event_type": "'thing.created'", "target_url": "'https://h.example'", "body": "'{}'", "attempts": "1", "reason": "'gone'",
 	},
-	"rate_limit_windows": {"scope": "'webhook'", "key": "'w1'", "window_start": "'2024-01-01'"},
+	"rate_limit_windows":    {"scope": "'webhook'", "key": "'w1'", "window_start": "'2024-01-01'"},
+	"relay_backfills":       {"slot_name": "'relay'", "source_table": "'public.things'"},
+	"relay_backfill_chunks": {"backfill_id": "'b1'", "number": "1", "slot_name": "'relay'", "keys": "'[]'"},
 }
 
 const bigFilter = `jsonb_build_object('a', repeat('x', 16384))`
@@ -149,6 +157,18 @@ var relayViolations = map[string][]violation{
 		{"webhook_dead_letters_last_status_check", seedRow{"last_status": "600"}},
 		{"webhook_dead_letters_replay_check", seedRow{"replayed_by": "'ada'"}},
 	},
+	"relay_backfills": {
+		{"relay_backfills_kind_check", seedRow{"kind": "'dump'"}},
+		{"relay_backfills_source_table_check", seedRow{"source_table": "'things'"}},
+		{"relay_backfills_rate_check", seedRow{"rate": "0"}},
+		{"relay_backfills_state_check", seedRow{"state": "'paused'"}},
+		{"relay_backfills_finished_check", seedRow{"state": "'done'"}},
+	},
+	"relay_backfill_chunks": {
+		{"relay_backfill_chunks_backfill_id_fkey", seedRow{"backfill_id": "'b9'"}},
+		{"relay_backfill_chunks_keys_check", seedRow{"keys": "'{}'"}},
+		{"relay_backfill_chunks_redo_check", seedRow{"redo": "'{}'"}},
+	},
 	"rate_limit_windows": {
 		{"rate_limit_windows_used_check", seedRow{"used": "-1"}},
 	},
@@ -166,9 +186,11 @@ var relayDuplicates = map[string][]violation{
 		{"event_mappings_pkey", seedRow{"id": "'m'", "match_new": `jsonb_build_object('n', clock_timestamp())`}},
 		{"event_mappings_rule_key", seedRow{"match_new": `'{"a": 1}'`}},
 	},
-	"webhook_deliveries":   {{"webhook_deliveries_pkey", nil}},
-	"webhook_dead_letters": {{"webhook_dead_letters_pkey", seedRow{"id": "'d'"}}},
-	"rate_limit_windows":   {{"rate_limit_windows_pkey", nil}},
+	"webhook_deliveries":    {{"webhook_deliveries_pkey", nil}},
+	"webhook_dead_letters":  {{"webhook_dead_letters_pkey", seedRow{"id": "'d'"}}},
+	"rate_limit_windows":    {{"rate_limit_windows_pkey", nil}},
+	"relay_backfills":       {{"relay_backfills_pkey", seedRow{"id": "'b'"}}},
+	"relay_backfill_chunks": {{"relay_backfill_chunks_pkey", nil}},
 }
 
 func TestEveryConstraintOfTheRelaysTablesRefusesItsViolation(t *testing.T) {

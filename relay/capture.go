@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,7 @@ type ControlTables struct {
 	Mappings string // event_mappings
 	Webhooks string // zapier_webhooks
 	Outbox   string // outbox_events; empty: none
+	Chunks   string // relay_backfill_chunks; empty: none
 }
 
 // DefaultControlTables are the tables as the migrations make them in schema public.
@@ -27,7 +29,14 @@ func DefaultControlTables() ControlTables {
 	return ControlTables{
 		Events: "public.zapier_webhook_events", Mappings: "public.event_mappings",
 		Webhooks: "public.zapier_webhooks", Outbox: "public.outbox_events",
+		Chunks: "public.relay_backfill_chunks",
 	}
+}
+
+// Names lists the tables.
+func (t ControlTables) Names() []string {
+	names := []string{t.Events, t.Mappings, t.Webhooks, t.Outbox, t.Chunks}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
 // CaptureConfig configures Capture.
@@ -47,8 +56,15 @@ type CaptureConfig struct {
 	ConfirmLag time.Duration
 	// AcceptGap lets the operator go on where the relay would halt.
 	AcceptGap bool
-	Observer  Observer
-	Logger    *slog.Logger // defaults to slog.Default()
+	// Backfill is where a Backfiller of the same session lays its chunks, which are
+	// kept in Backfills. Optional.
+	Backfill  *BackfillDesk
+	Backfills BackfillLog
+	// InitialSnapshot asks Backfills for all mapped tables before the slot is read for
+	// the first time.
+	InitialSnapshot bool
+	Observer        Observer
+	Logger          *slog.Logger // defaults to slog.Default()
 }
 
 // Capture is one session of a slot: from where it stands until the context ends
@@ -62,6 +78,7 @@ type Capture struct {
 	skip    Position
 	refill  time.Time // what was committed before it may have been in the stream, which lost it
 	catalog *Catalog
+	broken  string // why backfills cannot go on; empty: they can
 }
 
 // unsaved is how long after the last checkpoint something may have been published,
@@ -72,6 +89,9 @@ const unsaved = 10 * time.Second
 func NewCapture(cfg CaptureConfig) (*Capture, error) {
 	if cfg.Source == nil || cfg.Stream == nil || cfg.Registry == nil || cfg.Checkpoints == nil {
 		return nil, errors.New("capture needs a source, a stream, a registry and checkpoints")
+	}
+	if (cfg.Backfill != nil || cfg.InitialSnapshot) && cfg.Backfills == nil {
+		return nil, errors.New("capture needs backfills for a backfill desk or an initial snapshot")
 	}
 	if cfg.CheckpointEvery <= 0 {
 		cfg.CheckpointEvery = time.Second
@@ -95,6 +115,7 @@ func (c *Capture) Run(ctx context.Context) error {
 		return unlessStopped(ctx, fmt.Errorf("start streaming from slot %q: %w", c.slot.Name, err))
 	}
 	c.log.InfoContext(ctx, "streaming", "slot", c.slot.Name, "lsn", c.slot.Confirmed.String(), "after", c.skip.String())
+	c.cfg.Backfill.begin(c.slot.Confirmed, c.broken)
 	if c.cfg.Observer.Started != nil {
 		c.cfg.Observer.Started(c.slot)
 	}
@@ -138,6 +159,9 @@ func (c *Capture) resume(ctx context.Context) error {
 		return err
 	}
 	c.skip = r.skip
+	if r.gap != nil || (r.fresh && saved != nil) {
+		c.broken = "a gap was accepted while it ran, and what of it is in the stream is not known; run it again"
+	}
 	if saved != nil {
 		c.cp = *saved
 	}
@@ -159,6 +183,12 @@ func (c *Capture) resume(ctx context.Context) error {
 	}
 	if err := c.loadCatalog(ctx, r.fresh || r.unseen); err != nil {
 		return err
+	}
+	if saved == nil && r.gap == nil && c.cfg.InitialSnapshot {
+		// Before the first checkpoint: a process that dies in between begins anew.
+		if err := c.cfg.Backfills.RequestSnapshot(ctx, c.slot.Name, c.catalog.SnapshotTables()); err != nil {
+			return fmt.Errorf("ask for the initial snapshot of slot %q: %w", c.slot.Name, err)
+		}
 	}
 	if r.refill {
 		c.log.WarnContext(ctx, "the stream lost its end, which was acknowledged: it is published again from the slot",

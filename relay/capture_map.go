@@ -13,13 +13,14 @@ type mappedBatch struct {
 	events []Event
 	bodies Buffer
 	commit LSN
+	after  func(context.Context) error // to be done once the events are stored, before the next batch
 }
 
 func (b *mappedBatch) reset(commit LSN) {
 	clear(b.events)
 	b.events = b.events[:0]
 	b.bodies.Reset()
-	b.commit = commit
+	b.commit, b.after = commit, nil
 }
 
 // mapper state of one session, owned by the mapping goroutine.
@@ -30,7 +31,12 @@ type mapping struct {
 	pending *Catalog          // what the open transaction made of the catalog; nil: nothing
 	commit  LSN               // of the transaction at hand
 
+	at   *mappedBatch // that is being filled
+	free <-chan *mappedBatch
+	out  chan<- *mappedBatch
+
 	relation *Relation // of the last change, and
+	table    string    // its name
 	role     role      // what it is to the relay
 }
 
@@ -42,6 +48,7 @@ const (
 	eventsTable
 	mappingsTable
 	webhooksTable
+	chunksTable
 )
 
 func (t *ControlTables) role(table string) role {
@@ -52,28 +59,24 @@ func (t *ControlTables) role(table string) role {
 		return mappingsTable
 	case t.Webhooks:
 		return webhooksTable
+	case t.Chunks:
+		return chunksTable
 	}
 	return otherTable
 }
 
 // mapBatches reads from the source until it fails or ctx ends.
 func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) error {
-	m := &mapping{Capture: c, refused: map[string]string{}}
+	m := &mapping{Capture: c, refused: map[string]string{}, free: free, out: out}
 	m.compile(ctx)
 	for {
 		batch, err := c.cfg.Source.Next(ctx)
 		if err != nil {
 			return fmt.Errorf("read from slot %q: %w", c.slot.Name, err)
 		}
-		var mb *mappedBatch
-		select {
-		case mb = <-free:
-		case <-ctx.Done():
-			batch.Release()
-			return ctx.Err()
+		if err = m.take(ctx, batch.Commit); err == nil {
+			err = m.mapBatch(ctx, batch)
 		}
-		mb.reset(batch.Commit)
-		err = m.mapBatch(ctx, batch, mb)
 		if c.cfg.Observer.Captured != nil {
 			c.cfg.Observer.Captured(len(batch.Changes))
 		}
@@ -81,15 +84,45 @@ func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out 
 		if err != nil {
 			return err
 		}
-		select {
-		case out <- mb:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := m.give(ctx); err != nil {
+			return err
 		}
 	}
 }
 
-func (m *mapping) mapBatch(ctx context.Context, batch *Batch, out *mappedBatch) error {
+// take begins to fill a batch.
+func (m *mapping) take(ctx context.Context, commit LSN) error {
+	select {
+	case m.at = <-m.free:
+		m.at.reset(commit)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// give hands the batch on to be published.
+func (m *mapping) give(ctx context.Context) error {
+	select {
+	case m.out <- m.at:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// cut publishes what the batch has so far on its own, with something to be done
+// after it. The batch's end, to which the slot may be confirmed, belongs to the rest.
+func (m *mapping) cut(ctx context.Context, after func(context.Context) error) error {
+	commit := m.at.commit
+	m.at.commit, m.at.after = 0, after
+	if err := m.give(ctx); err != nil {
+		return err
+	}
+	return m.take(ctx, commit)
+}
+
+func (m *mapping) mapBatch(ctx context.Context, batch *Batch) error {
 	for i := range batch.Changes {
 		c := &batch.Changes[i]
 		if c.Position.CommitLSN != m.commit {
@@ -98,7 +131,7 @@ func (m *mapping) mapBatch(ctx context.Context, batch *Batch, out *mappedBatch) 
 			}
 			m.commit = c.Position.CommitLSN
 		}
-		if err := m.change(c, out); err != nil {
+		if err := m.change(ctx, c, m.at); err != nil {
 			return err
 		}
 	}
@@ -111,15 +144,21 @@ func (m *mapping) mapBatch(ctx context.Context, batch *Batch, out *mappedBatch) 
 // change maps one change, and leaves out what the stream holds already. Changes
 // of the configuration count in any case: the catalog begins at the slot's
 // position, not at the stream's end.
-func (m *mapping) change(c *Change, out *mappedBatch) error {
+func (m *mapping) change(ctx context.Context, c *Change, out *mappedBatch) error {
 	if c.Relation != m.relation {
-		m.relation, m.role = c.Relation, m.cfg.Tables.role(c.Relation.FullName())
+		m.relation, m.table = c.Relation, c.Relation.FullName()
+		m.role = m.cfg.Tables.role(m.table)
+	}
+	if d := m.cfg.Backfill; d != nil && d.open.Load() {
+		d.saw(c, m.table)
 	}
 	switch m.role {
 	case eventsTable:
 		return m.configure(c, "event_type", func(cat *Catalog) map[string]json.RawMessage { return cat.Events })
 	case mappingsTable:
 		return m.configure(c, "id", func(cat *Catalog) map[string]json.RawMessage { return cat.Mappings })
+	case chunksTable:
+		return m.land(ctx, c, out)
 	case webhooksTable, otherTable:
 	}
 	if last := (Position{CommitLSN: m.skip.CommitLSN, Ordinal: m.skip.Ordinal}); c.Position.Compare(last) < 0 {

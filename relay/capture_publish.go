@@ -75,6 +75,11 @@ func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
 		p.cp.Position = mb.events[len(mb.events)-1].Position
 		p.cp.StreamSeq = p.cfg.Stream.Seq()
 	}
+	if mb.after != nil {
+		if err := mb.after(ctx); err != nil {
+			return err
+		}
+	}
 	p.held = max(p.held, mb.commit)
 	if p.cfg.Observer.Published != nil {
 		p.cfg.Observer.Published(len(mb.events), mb.commit, p.cfg.Stream.Seq())
@@ -112,6 +117,7 @@ func (p *publisher) checkpoint(ctx context.Context) error {
 		return nil
 	}
 	p.cfg.Source.Confirm(bound)
+	p.cfg.Backfill.confirm(bound)
 	if p.cfg.Observer.Confirmed != nil {
 		p.cfg.Observer.Confirmed(bound)
 	}

@@ -88,6 +88,11 @@ const ControlPrefix = "relay.control."
 // Announcement.
 const ControlWebhooks = ControlPrefix + "webhooks"
 
+// ControlBackfill is published at the watermark of a chunk whose rows died with the
+// process that had read them. It concerns no row: once it is stored, that process can
+// publish no more of them, should it only have been asleep.
+const ControlBackfill = ControlPrefix + "backfill"
+
 // ControlGap announces that a range of changes was given up on the operator's word.
 // Its body is a GapRecord.
 const ControlGap = ControlPrefix + "gap"

@@ -127,16 +127,23 @@ func (s *session) run(ctx context.Context) error {
 	writer := s.nats.Writer()
 	defer writer.Close()
 	changed := make(chan []relay.TableNeed, 1)
+	desk := relay.NewBackfillDesk(s.cfg.Source.Slot)
 	engine, err := relay.NewCapture(relay.CaptureConfig{
 		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store,
 		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, ConfirmLag: lag, Logger: s.log, Observer: s.observer(changed),
+		Backfill: desk, Backfills: s.store, InitialSnapshot: s.cfg.Source.InitialSnapshot,
 	})
+	if err != nil {
+		return err
+	}
+	filler, err := s.backfiller(desk)
 	if err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	gctx, stop := context.WithCancel(gctx)
 	g.Go(func() error { return s.publishTables(gctx, src, catalog.Tables(), changed) })
+	g.Go(func() error { return filler.Run(gctx) })
 	g.Go(func() error {
 		defer stop()
 		return engine.Run(ctx)
@@ -153,7 +160,7 @@ func (p *process) sourceConfig(catalog *relay.Catalog, checkpoint *relay.Checkpo
 	control := relay.DefaultControlTables()
 	return pgsource.Config{
 		URL: p.cfg.Source.URL, Slot: p.cfg.Source.Slot, Publication: p.cfg.Source.Publication,
-		Tables: catalog.Tables(), ControlTables: []string{control.Events, control.Mappings, control.Webhooks, control.Outbox},
+		Tables: catalog.Tables(), ControlTables: control.Names(),
 		CreateSlot: true, ExpectSlot: checkpoint != nil, Published: published, AcceptGap: p.acceptGap,
 		OnReceived: p.received, Logger: p.log,
 	}

@@ -19,6 +19,19 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// terminalWidth is the number of columns of the terminal w, 0 when it is none.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
 func textLog(w io.Writer, cfg config.Log) bool {
 	return cfg.Format == config.FormatText || (cfg.Format == config.FormatAuto && isTerminal(w))
 }

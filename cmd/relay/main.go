@@ -60,14 +60,15 @@ type env struct {
 type cli struct {
 	Config string `help:"YAML file with settings; RELAY_* environment variables override it." placeholder:"relay.yaml" type:"path"`
 
-	Run     runCmd     `cmd:"" help:"Capture, publish, deliver and serve."`
-	Demo    demoCmd    `cmd:"" help:"A throw-away stack on this machine that shows events arrive."`
-	Migrate migrateCmd `cmd:"" help:"Create, change or remove the relay's tables."`
-	Setup   setupCmd   `cmd:"" help:"Create publication, replica identity, slot and stream for the registered mappings."`
-	Doctor  doctorCmd  `cmd:"" help:"Check the whole path and say the remedy for each finding."`
-	Filters filtersCmd `cmd:"" help:"Check filters, and try them on events."`
-	Health  healthCmd  `cmd:"" help:"Ask a running relay whether it is ready; for container health checks."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Run      runCmd      `cmd:"" help:"Capture, publish, deliver and serve."`
+	Demo     demoCmd     `cmd:"" help:"A throw-away stack on this machine that shows events arrive."`
+	Migrate  migrateCmd  `cmd:"" help:"Create, change or remove the relay's tables."`
+	Setup    setupCmd    `cmd:"" help:"Create publication, replica identity, slot and stream for the registered mappings."`
+	Backfill backfillCmd `cmd:"" help:"Publish the rows that a table already has, while the relay streams."`
+	Doctor   doctorCmd   `cmd:"" help:"Check the whole path and say the remedy for each finding."`
+	Filters  filtersCmd  `cmd:"" help:"Check filters, and try them on events."`
+	Health   healthCmd   `cmd:"" help:"Ask a running relay whether it is ready; for container health checks."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // app is what every command gets.

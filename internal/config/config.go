@@ -60,6 +60,10 @@ type Source struct {
 	// Publication names the published tables. Defaults to relay.
 	Publication string `yaml:"publication" env:"RELAY_PUBLICATION"`
 
+	// InitialSnapshot publishes, at the first start of a slot, the rows that the
+	// mapped tables have already, as events with op "read". Defaults to false.
+	InitialSnapshot bool `yaml:"initial_snapshot" env:"RELAY_INITIAL_SNAPSHOT"`
+
 	// Heartbeat is the least time between two messages that are written into the
 	// log while other databases of the server fill it and this one is idle. 0: none.
 	// Defaults to 10s.

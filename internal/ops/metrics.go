@@ -76,6 +76,9 @@ type Metrics struct {
 	undecided  prometheus.Counter
 	unreadable prometheus.Counter
 	restarts   *prometheus.CounterVec
+	backfilled *prometheus.CounterVec
+	filling    prometheus.Gauge
+	unfilled   prometheus.Gauge
 	retained   prometheus.Gauge
 	budget     prometheus.Gauge
 	openTx     prometheus.Gauge
@@ -98,6 +101,9 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value which the event does not show."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_stream_unreadable_total", Help: "Stream messages that are no usable events."}),
 		restarts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_session_restarts_total", Help: "Sessions that ended with an error and were begun again."}, []string{"part"}),
+		backfilled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_backfill_total", Help: "Backfills: rows read, rows that raised events, these events, and rows left to their own changes."}, []string{"what"}),
+		filling:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_backfill_running", Help: "1 while a backfill runs in this process."}),
+		unfilled:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_backfill_rows_left", Help: "Rows that the running backfill has left, as the planner guessed."}),
 		retained:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_slot_retained_bytes", Help: "Log that the server keeps on its disk for the slot."}),
 		budget:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_slot_budget_bytes", Help: "Log that the slot may keep: wal_budget, or the server's own limit when that is less; 0 for no limit."}),
 		openTx:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_open_transaction_seconds", Help: "Age of the oldest transaction that holds the log, 0 when none is older than ten minutes."}),
@@ -107,6 +113,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 	}
 	m.registry.MustRegister(
 		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		m.backfilled, m.filling, m.unfilled,
 		m.retained, m.budget, m.openTx,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
 			func() float64 { return float64(m.heartbeats.Load()) }),
@@ -174,6 +181,23 @@ func (m *Metrics) Undecided(n int) { m.undecided.Add(float64(n)) }
 
 // Unreadable counts a stream message that is no usable event.
 func (m *Metrics) Unreadable() { m.unreadable.Inc() }
+
+// Backfilled counts what a chunk of a backfill added.
+func (m *Metrics) Backfilled(p relay.Progress) {
+	for what, n := range map[string]int64{"rows_read": p.Rows, "rows_published": p.Published, "events": p.Events, "rows_overtaken": p.Overtaken} {
+		m.backfilled.WithLabelValues(what).Add(float64(n))
+	}
+}
+
+// Backfilling notes whether a backfill runs, and how many rows it has left.
+func (m *Metrics) Backfilling(left int64, running bool) {
+	m.unfilled.Set(float64(left))
+	if running {
+		m.filling.Set(1)
+	} else {
+		m.filling.Set(0)
+	}
+}
 
 // Slot notes what the slot keeps on its server's disk.
 func (m *Metrics) Slot(retained, budget int64, oldest time.Duration, heartbeats int) {

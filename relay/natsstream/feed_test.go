@@ -504,6 +504,20 @@ func TestAnAnnouncementThatCannotBeReadConcernsEveryRow(t *testing.T) {
 	require.ErrorIs(t, err, enough)
 }
 
+func TestTheFenceOfABackfillConcernsNoRow(t *testing.T) {
+	srv := natstest.New(t)
+	c := ensured(t, srv.URL)
+	_, err := srv.JetStream().Publish(t.Context(), relay.ControlBackfill, []byte("{}"))
+	require.NoError(t, err)
+	enough := errors.New("enough")
+	err = feed(t, c).Announcements(t.Context(), 0, func(seq uint64, a relay.Announcement) error {
+		require.EqualValues(t, 1, seq, "it is passed on all the same: events name it as the last announcement")
+		require.Equal(t, relay.Announcement{ID: relay.ControlBackfill, Op: "read"}, a)
+		return enough
+	})
+	require.ErrorIs(t, err, enough)
+}
+
 func TestAFeedEndsWhenItsStreamIsDeletedAndMadeAnew(t *testing.T) {
 	srv := natstest.New(t)
 	c := ensured(t, srv.URL)

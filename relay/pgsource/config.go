@@ -31,7 +31,7 @@ type Config struct {
 
 	// Tables are the mapped tables. ControlTables are the relay's own,
 	// schema.table: published where they exist, and with full old rows, except
-	// outbox_events, whose rows are only ever inserted.
+	// outbox_events and relay_backfill_chunks, of which only inserts count.
 	Tables        []relay.TableNeed
 	ControlTables []string
 
@@ -106,7 +106,8 @@ func (c Config) needs() []relay.TableNeed {
 		out = append(out, need)
 	}
 	for _, name := range c.ControlTables {
-		add(relay.TableNeed{Name: name, OldRows: !strings.HasSuffix(name, ".outbox_events")})
+		inserts := strings.HasSuffix(name, ".outbox_events") || strings.HasSuffix(name, ".relay_backfill_chunks")
+		add(relay.TableNeed{Name: name, OldRows: !inserts})
 	}
 	for _, need := range c.Tables {
 		add(need)

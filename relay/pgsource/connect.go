@@ -42,6 +42,47 @@ func connectSQL(ctx context.Context, url secret.String) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// asInTheLog are the settings that fix the text form of values, whatever the role or
+// the database prefer.
+func asInTheLog() map[string]string {
+	return map[string]string{
+		"client_encoding":    "UTF8",
+		"DateStyle":          "ISO",
+		"IntervalStyle":      "postgres",
+		"TimeZone":           "UTC",
+		"extra_float_digits": "3",
+		"bytea_output":       "hex",
+	}
+}
+
+// connectReading opens an ordinary connection that only reads, and sees values as
+// the log has them.
+func connectReading(ctx context.Context, url secret.String) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(url.Reveal())
+	if err != nil {
+		return nil, badURL(err)
+	}
+	adjust(&cfg.Config)
+	maps.Copy(cfg.RuntimeParams, asInTheLog())
+	maps.Copy(cfg.RuntimeParams, map[string]string{
+		"application_name":              "relay backfill",
+		"default_transaction_read_only": "on",
+		// Row security would leave rows out in silence; so it is an error.
+		"row_security": "off",
+		// An index on the key is there, or the operator wants it without.
+		"statement_timeout":                   "0",
+		"idle_in_transaction_session_timeout": "30s",
+	})
+	if cfg.RuntimeParams["lock_timeout"] == "" {
+		cfg.RuntimeParams["lock_timeout"] = lockTimeout
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, connectError(err, &cfg.Config)
+	}
+	return conn, nil
+}
+
 // connectReplication opens a walsender connection to the database. Its settings
 // fix the text form of values, whatever the role or the database prefer.
 func connectReplication(ctx context.Context, url secret.String, slot string) (*pgconn.PgConn, error) {
@@ -50,15 +91,10 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 		return nil, badURL(err)
 	}
 	adjust(cfg)
+	maps.Copy(cfg.RuntimeParams, asInTheLog())
 	maps.Copy(cfg.RuntimeParams, map[string]string{
-		"replication":        "database",
-		"application_name":   "relay " + slot,
-		"client_encoding":    "UTF8",
-		"DateStyle":          "ISO",
-		"IntervalStyle":      "postgres",
-		"TimeZone":           "UTC",
-		"extra_float_digits": "3",
-		"bytea_output":       "hex",
+		"replication":      "database",
+		"application_name": "relay " + slot,
 		// An exported snapshot is an open transaction, for as long as it is read.
 		"idle_in_transaction_session_timeout": "0",
 		"statement_timeout":                   "0",
