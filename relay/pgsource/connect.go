@@ -52,6 +52,8 @@ func asInTheLog() map[string]string {
 		"TimeZone":           "UTC",
 		"extra_float_digits": "3",
 		"bytea_output":       "hex",
+		// So that the names in values, as of regclass, come with their schema.
+		"search_path": "",
 	}
 }
 
@@ -80,6 +82,10 @@ func connectReading(ctx context.Context, url secret.String) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, connectError(err, &cfg.Config)
 	}
+	if err := asEncoded(ctx, conn.PgConn()); err != nil {
+		_ = conn.Close(ctx)
+		return nil, connectError(err, &cfg.Config)
+	}
 	return conn, nil
 }
 
@@ -98,8 +104,6 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 		// An exported snapshot is an open transaction, for as long as it is read.
 		"idle_in_transaction_session_timeout": "0",
 		"statement_timeout":                   "0",
-		// So that the names in values, as of regclass, come with their schema.
-		"search_path": "",
 	})
 	// Creating a slot waits for transactions. Without a cancel request the server
 	// would go on waiting, and hold the name, after we went away.
@@ -110,12 +114,7 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 	if err != nil {
 		return nil, connectError(err, cfg)
 	}
-	if conn.ParameterStatus("server_encoding") != noEncoding {
-		return conn, nil
-	}
-	// Such a database holds bytes that are not UTF-8. Asked for UTF-8, the server would
-	// fail at the first of them, again and again; so it sends them as they are.
-	if _, err := conn.Exec(ctx, "SET client_encoding = "+noEncoding).ReadAll(); err != nil {
+	if err := asEncoded(ctx, conn); err != nil {
 		_ = conn.Close(ctx)
 		return nil, connectError(err, cfg)
 	}
@@ -123,6 +122,16 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 }
 
 const noEncoding = "SQL_ASCII"
+
+// asEncoded lets a database without an encoding send bytes that are not UTF-8 as they
+// are. Asked for UTF-8, the server would fail at the first of them, again and again.
+func asEncoded(ctx context.Context, conn *pgconn.PgConn) error {
+	if conn.ParameterStatus("server_encoding") != noEncoding {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "SET client_encoding = "+noEncoding).ReadAll()
+	return err
+}
 
 // adjust puts our own connect timeout in the place of the driver's long default.
 func adjust(cfg *pgconn.Config) {

@@ -71,6 +71,9 @@ func TestARowIsReadInTheFormInWhichTheLogCarriesIt(t *testing.T) {
 		"generated and dropped columns": `
 			create table t (id int primary key, gone int, v int, g int generated always as (v * 2) stored, "odd ""name" text);
 			alter table t drop column gone; insert into t (id, v) select i, i from generate_series(1, 5) i`,
+		"names of other things": `
+			create table t (id int primary key, rel regclass, typ regtype, fn regprocedure);
+			create type mood as enum ('ok'); insert into t values (1, 't', 'mood', 'lower(text)'), (2, 'pg_class', 'int', null)`,
 		"large values": `create table t (id int primary key, v text); insert into t select i, repeat(md5(i::text), 200000 / i) from generate_series(1, 6) i`,
 	} {
 		t.Run(name, func(t *testing.T) {

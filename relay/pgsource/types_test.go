@@ -404,11 +404,15 @@ func TestValuesAreUTF8WhateverTheDatabasesEncoding(t *testing.T) {
 	} {
 		cfg, exec := database(t, db, encoding)
 		exec(`create table t (id text primary key, v text[], j jsonb)`)
-		cfg.Tables = []relay.TableNeed{{Name: "public.t"}}
+		exec(`create table beside (id int primary key, v text)`)
+		exec(`insert into beside select 1, convert_from('\xe9', current_setting('server_encoding'))`)
+		cfg.Tables = []relay.TableNeed{{Name: "public.t"}, {Name: "public.beside"}}
 		w := openWatch(t, cfg, "public.t")
 		require.NoError(t, w.src.Start(t.Context()))
 		exec(`insert into t select s, array[s], jsonb_build_object('k', s) from convert_from('\xe9', current_setting('server_encoding')) s`)
 		require.Equal(t, want, w.next(t, 1)[0].String())
+		read, _, _ := walk(t, tables(t, cfg), relay.ChunkQuery{Table: "public.beside", Limit: 10, Bytes: 1 << 20})
+		require.Equal(t, map[string]string{"LATIN1": "(1,é)", "SQL_ASCII": "(1,\xe9)"}[encoding], tuple(read[0]), "a backfill reads what the log has")
 		closeSource(t, w.src)
 	}
 }
