@@ -187,10 +187,17 @@ func (s *stack) awaitBackfill(p *process, id string) {
 	}, 60*time.Second, 5*tick, "%s", p.log())
 }
 
+// awaitNoChunks returns when all chunks are safe in the stream, and forgotten.
+func (s *stack) awaitNoChunks() {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return pgtest.One[int](s.db, `select count(*) from relay_backfill_chunks`) == 0 }, arrivesWithin, 5*tick)
+}
+
 func TestABackfillBesideWritersMakesAReplicaThatEqualsTheTable(t *testing.T) {
 	t.Parallel()
 	const rows = 4000
 	s := newStack(t, options{})
+	s.env["RELAY_CONFIRM_LAG"] = "0s"
 	s.parcels(rows)
 	s.env["RELAY_LOG_LEVEL"] = "info"
 	p := s.start()
@@ -201,7 +208,7 @@ func TestABackfillBesideWritersMakesAReplicaThatEqualsTheTable(t *testing.T) {
 	s.settle(p)
 	read := s.requireReplica(s.stream(p))
 	t.Logf("%d rows read, redone: %s", read, pgtest.One[string](s.db, `select row_to_json(b)::text from (select chunk, rows_read, rows_published, rows_overtaken, events from relay_backfills) b`))
-	require.Zero(t, pgtest.One[int](s.db, `select count(*) from relay_backfill_chunks`))
+	s.awaitNoChunks()
 	p.stop()
 }
 
@@ -209,6 +216,7 @@ func TestKillsInTheMiddleOfABackfillLoseNoRowAndDoubleNone(t *testing.T) {
 	t.Parallel()
 	const rows, kills = 5000, 6
 	s := newStack(t, options{})
+	s.env["RELAY_CONFIRM_LAG"] = "0s"
 	s.parcels(rows)
 	s.env["RELAY_LOG_LEVEL"] = "info"
 	p := s.start()
@@ -231,7 +239,7 @@ func TestKillsInTheMiddleOfABackfillLoseNoRowAndDoubleNone(t *testing.T) {
 	stop()
 	s.settle(p)
 	t.Logf("%d rows read", s.requireReplica(s.stream(p)))
-	require.Zero(t, pgtest.One[int](s.db, `select count(*) from relay_backfill_chunks`))
+	s.awaitNoChunks()
 	p.stop()
 }
 
@@ -254,6 +262,7 @@ func TestABackfillReadsWhatItWasAskedFor(t *testing.T) {
 func TestACancelledBackfillStopsAndTheNextOneRuns(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, options{})
+	s.env["RELAY_CONFIRM_LAG"] = "0s"
 	s.parcels(400)
 	p := s.start()
 	slow := s.requestBackfill("parcels", "--rate", "20")
@@ -273,7 +282,32 @@ func TestACancelledBackfillStopsAndTheNextOneRuns(t *testing.T) {
 		}
 	}
 	require.Less(t, created, 200)
-	require.Zero(t, pgtest.One[int](s.db, `select count(*) from relay_backfill_chunks`))
+	s.awaitNoChunks()
+	p.stop()
+}
+
+func TestABackfillIsDoneBeforeTheSlotIsConfirmedAndCheckedAfterARestart(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, options{})
+	s.env["RELAY_CONFIRM_LAG"] = "1h"
+	s.parcels(300)
+	p := s.start()
+	s.command("backfill", "parcels", "--event-type", "parcel.seen")
+	s.command("backfill", "parcels", "--event-type", "parcel.created")
+	keeps := func() bool {
+		return pgtest.One[int](s.db, `select count(distinct backfill_id) from relay_backfill_chunks where json_array_length(keys) > 0`) == 2
+	}
+	require.True(t, keeps(), "a power cut may take its events")
+	owner := pgtest.One[string](s.db, `select min(owner) from relay_backfills`)
+	before := names(s.stream(p))
+	require.Len(t, before, 600)
+	p.kill()
+	p = s.start()
+	require.Eventually(t, func() bool {
+		return pgtest.One[bool](s.db, `select bool_and(state = 'done' and owner <> $1) from relay_backfills`, owner)
+	}, arrivesWithin, 5*tick, "%s", p.log())
+	require.True(t, keeps())
+	require.Equal(t, before, names(s.stream(p)), "nothing is published twice")
 	p.stop()
 }
 

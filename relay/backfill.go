@@ -129,17 +129,19 @@ type Writer struct {
 
 // BackfillRequests keeps what was asked for.
 type BackfillRequests interface {
-	// NextBackfill returns the one that is running, or else the oldest that is queued, or nil.
-	NextBackfill(ctx context.Context, slot string) (*Backfill, error)
+	// NextBackfill returns the one that is running, or one that is done and has chunks
+	// left, or else the oldest that is queued, or nil; none of the ids given.
+	NextBackfill(ctx context.Context, slot string, except []string) (*Backfill, error)
 	// ClaimBackfill makes owner the only one who may work on it, notes key and
 	// estimate, and commits an empty chunk, whose number it returns. Whoever sees that chunk in the log has
 	// seen all of the former owner's.
 	ClaimBackfill(ctx context.Context, b *Backfill, owner string) (barrier int64, err error)
-	// FinishBackfill ends it. The note tells why, when it failed.
+	// FinishBackfill ends it. The note tells why, when it failed. When it is done its
+	// chunks stay, and NextBackfill returns it until they are forgotten.
 	FinishBackfill(ctx context.Context, id, owner string, state BackfillState, note string, last Progress) error
 	// NoteBackfill tells what it waits for. ErrBackfillStopped: it is not running.
 	NoteBackfill(ctx context.Context, id, note string) error
-	// FailBackfills ends all that are running for the slot.
+	// FailBackfills ends all that are running for the slot, or done with chunks left.
 	FailBackfills(ctx context.Context, slot, note string) error
 }
 
@@ -148,6 +150,8 @@ type Backfills interface {
 	BackfillRequests
 	// Chunks returns all that are kept, by number.
 	Chunks(ctx context.Context, id string) ([]Chunk, error)
+	// ForgetChunks lets go of chunks of the owner's backfill that are safe in the stream.
+	ForgetChunks(ctx context.Context, id, owner string, numbers []int64) error
 	// AdvanceBackfill does all of a Step or nothing. The new chunk's row comes last
 	// in its transaction.
 	AdvanceBackfill(ctx context.Context, id, owner string, s Step) error

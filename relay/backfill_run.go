@@ -24,7 +24,7 @@ const (
 	lookEvery     = time.Second // for requests
 	writersEvery  = 50 * time.Millisecond
 	writersNoted  = 2 * time.Second
-	settleEvery   = 100 * time.Millisecond
+	settlingMost  = 16 // backfills whose chunks are kept at a time
 	backfillRetry = 2 * time.Second
 )
 
@@ -56,6 +56,8 @@ type Backfiller struct {
 	cfg   BackfillerConfig
 	log   *slog.Logger
 	owner string
+	// settling are done, but a power cut may still take rows of theirs from the stream.
+	settling []*backfillRun
 }
 
 // NewBackfiller checks the configuration.
@@ -105,7 +107,10 @@ func (b *Backfiller) Run(ctx context.Context) error {
 
 // next works on one backfill, if there is one.
 func (b *Backfiller) next(ctx context.Context) (worked bool, err error) {
-	job, err := b.cfg.Backfills.NextBackfill(ctx, b.cfg.Slot)
+	if err := b.forgetSettled(ctx); err != nil {
+		return false, err
+	}
+	job, err := b.cfg.Backfills.NextBackfill(ctx, b.cfg.Slot, b.settlingIDs())
 	if err != nil || job == nil {
 		return false, err
 	}
@@ -118,7 +123,7 @@ func (b *Backfiller) next(ctx context.Context) (worked bool, err error) {
 	if b.cfg.Running != nil {
 		defer b.cfg.Running(0, false)
 	}
-	r := &backfillRun{Backfiller: b, job: job, tables: tables, limit: firstRows, marks: map[int64]LSN{}}
+	r := &backfillRun{Backfiller: b, job: job, tables: tables, limit: firstRows, marks: map[int64]LSN{}, more: job.State != BackfillDone}
 	err = r.run(ctx)
 	var impossible *SetupError
 	switch {
@@ -155,7 +160,6 @@ func (r *backfillRun) run(ctx context.Context) error {
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
-	r.more = true
 	for r.more || len(r.redo) > 0 {
 		if err := r.wait(ctx); err != nil {
 			return err
@@ -172,19 +176,7 @@ func (r *backfillRun) run(ctx context.Context) error {
 			r.cfg.Running(max(0, r.job.Estimated-r.job.Rows), true)
 		}
 	}
-	// Until the stream has all of it for good, a later session may have to read again.
-	for len(r.settled()) < len(r.marks) {
-		pause(ctx, settleEvery)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	if err := r.cfg.Backfills.FinishBackfill(ctx, r.job.ID, r.owner, BackfillDone, "", r.last); err != nil {
-		return err
-	}
-	r.job.add(r.last)
-	r.log.InfoContext(ctx, "backfill done", "backfill", r.job.ID, "relation", r.job.Table, "rows", r.job.Rows, "events", r.job.Events)
-	return nil
+	return r.settle(ctx)
 }
 
 // begin checks the request, makes it ours, and takes over what an earlier session

@@ -104,10 +104,11 @@ func (s *Store) CancelBackfill(ctx context.Context, slot, id string) (*BackfillR
 }
 
 // NextBackfill implements relay.Backfills.
-func (s *Store) NextBackfill(ctx context.Context, slot string) (*relay.Backfill, error) {
+func (s *Store) NextBackfill(ctx context.Context, slot string, except []string) (*relay.Backfill, error) {
 	rows, err := s.backfills(ctx, "look for backfills", `
-		select `+backfillColumns+` from relay_backfills where slot_name = $1 and state in ('queued', 'running')
-		order by state = 'running' desc, requested_at, id limit 1`, slot)
+		select `+backfillColumns+` from relay_backfills where slot_name = $1 and not id = any (coalesce($2::text[], '{}'))
+		    and (state in ('queued', 'running') or state = 'done' and exists (select from relay_backfill_chunks where backfill_id = id))
+		order by state = 'running' desc, state = 'done' desc, requested_at, id limit 1`, slot, except)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -120,9 +121,9 @@ func (s *Store) ClaimBackfill(ctx context.Context, b *relay.Backfill, owner stri
 	defer cancel()
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
-			update relay_backfills set state = 'running', owner = $2, note = null, updated_at = now(), chunk = chunk + 1,
+			update relay_backfills set state = 'running', owner = $2, note = null, updated_at = now(), finished_at = null, chunk = chunk + 1,
 			    started_at = coalesce(started_at, now()), key_columns = coalesce(key_columns, $3), rows_estimated = coalesce(rows_estimated, $4)
-			where id = $1 and state in ('queued', 'running')
+			where id = $1 and state in ('queued', 'running', 'done')
 			returning chunk, cursor, rows_read, rows_published, rows_overtaken, events`, b.ID, owner, b.Key, b.Estimated).
 			Scan(&barrier, &b.Cursor, &b.Rows, &b.Published, &b.Overtaken, &b.Events)
 		if err != nil {
@@ -321,11 +322,27 @@ func (s *Store) FinishBackfill(ctx context.Context, id, owner string, state rela
 		case tag.RowsAffected() == 0:
 			return relay.ErrBackfillStopped
 		}
+		if state == relay.BackfillDone {
+			return nil
+		}
 		_, err = tx.Exec(ctx, `delete from relay_backfill_chunks where backfill_id = $1`, id)
 		return err
 	})
 	if err != nil {
 		return stopped(err, "finish backfill "+id)
+	}
+	return nil
+}
+
+// ForgetChunks implements relay.Backfills.
+func (s *Store) ForgetChunks(ctx context.Context, id, owner string, numbers []int64) error {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	_, err := s.pool.Exec(ctx, `
+		delete from relay_backfill_chunks c using relay_backfills b
+		where b.id = $1 and b.owner = $2 and c.backfill_id = b.id and c.number = any ($3)`, id, owner, numbers)
+	if err != nil {
+		return fmt.Errorf("forget chunks of backfill %s: %w", id, clean(err))
 	}
 	return nil
 }
@@ -351,7 +368,8 @@ func (s *Store) FailBackfills(ctx context.Context, slot, note string) error {
 	_, err := s.pool.Exec(ctx, `
 		with failed as (
 		    update relay_backfills set state = 'failed', note = $2, finished_at = now(), updated_at = now()
-		    where slot_name = $1 and state = 'running' returning id)
+		    where slot_name = $1 and (state = 'running' or state = 'done' and exists (select from relay_backfill_chunks where backfill_id = id))
+		    returning id)
 		delete from relay_backfill_chunks where backfill_id in (select id from failed)`, slot, note)
 	if err != nil {
 		return fmt.Errorf("end the backfills of slot %q: %w", slot, clean(err))

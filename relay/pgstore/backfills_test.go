@@ -16,7 +16,7 @@ func requested(t *testing.T, s *pgstore.Store) *relay.Backfill {
 	t.Helper()
 	_, err := s.RequestBackfill(t.Context(), relay.Backfill{Slot: "relay", Table: "public.things", Where: "a > 1", EventType: "thing.created", Rate: 5})
 	require.NoError(t, err)
-	b, err := s.NextBackfill(t.Context(), "relay")
+	b, err := s.NextBackfill(t.Context(), "relay", nil)
 	require.NoError(t, err)
 	return b
 }
@@ -27,7 +27,7 @@ func TestABackfillComesBackAsItWasLeft(t *testing.T) {
 	b := requested(t, s)
 	require.Equal(t, relay.BackfillQueued, b.State)
 	require.Equal(t, "a > 1", b.Where)
-	none, err := s.NextBackfill(t.Context(), "other")
+	none, err := s.NextBackfill(t.Context(), "other", nil)
 	require.NoError(t, err)
 	require.Nil(t, none)
 
@@ -51,14 +51,25 @@ func TestABackfillComesBackAsItWasLeft(t *testing.T) {
 	require.Empty(t, chunks[0].Redo)
 	require.Equal(t, again.Rows, chunks[1].Rows)
 
-	got, err := s.NextBackfill(t.Context(), "relay")
+	other, err := s.NextBackfill(t.Context(), "relay", []string{b.ID})
+	require.NoError(t, err)
+	require.Nil(t, other, "there is no other one")
+	got, err := s.NextBackfill(t.Context(), "relay", nil)
 	require.NoError(t, err)
 	require.Equal(t, relay.RowKey{"", "ü"}, got.Cursor)
 	require.Equal(t, []string{"ns", "id"}, got.Key)
 	require.Equal(t, again.Number, got.Chunk)
 	require.Equal(t, relay.Progress{Rows: 2, Published: 1, Overtaken: 2, Events: 3}, got.Progress)
 	require.NoError(t, s.FinishBackfill(t.Context(), b.ID, "me", relay.BackfillDone, "", relay.Progress{Events: 1}))
-	require.Zero(t, pgtest.One[int](db, `select count(*) from relay_backfill_chunks`))
+	left, err := s.NextBackfill(t.Context(), "relay", nil)
+	require.NoError(t, err)
+	require.Equal(t, relay.BackfillDone, left.State, "until its chunks are forgotten")
+	require.NoError(t, s.ForgetChunks(t.Context(), b.ID, "somebody else", []int64{take.Number, again.Number}))
+	require.Equal(t, 2, pgtest.One[int](db, `select count(*) from relay_backfill_chunks`))
+	require.NoError(t, s.ForgetChunks(t.Context(), b.ID, "me", []int64{take.Number, again.Number}))
+	left, err = s.NextBackfill(t.Context(), "relay", nil)
+	require.NoError(t, err)
+	require.Nil(t, left)
 	require.Equal(t, 4, pgtest.One[int](db, `select events from relay_backfills where state = 'done' and finished_at is not null`))
 }
 
@@ -107,7 +118,7 @@ func TestAnInitialSnapshotIsRequestedOnceForEveryTableThatExists(t *testing.T) {
 		require.NoError(t, s.RequestSnapshot(t.Context(), "relay", []string{"public.users", "public.nothing", "public.accounts"}))
 	}
 	require.Equal(t, []string{"public.accounts", "public.users"}, pgtest.All[string](db, `select source_table from relay_backfills order by 1`))
-	b, err := s.NextBackfill(t.Context(), "relay")
+	b, err := s.NextBackfill(t.Context(), "relay", nil)
 	require.NoError(t, err)
 	_, err = s.ClaimBackfill(t.Context(), b, "me")
 	require.NoError(t, err)
