@@ -72,7 +72,7 @@ func (b *bench) hostile() error {
 		}
 		b.report.Figure("hostile: "+a.name, "ns/event", took)
 		b.report.Figure("hostile: "+a.name+" / finding its columns", "ratio", pass)
-		b.report.Goal("G11", a.name + " / reading it", ratio, "≤ 10", 10, 0)
+		b.report.Goal("G11", a.name+" / reading it", ratio, "≤ 10", 10, 0)
 	}
 	return nil
 }

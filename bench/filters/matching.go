@@ -210,7 +210,7 @@ func (b *bench) matching(ctx context.Context, w workload) error {
 	taken := b.measure(ctx, probes)
 	b.report.timings(w, probes, taken)
 	b.judgeMatching(w, sizes, taken, pools[len(pools)-2])
-	b.report.Goal("G8", w.name + ": allocations per match", samples{pools[len(pools)-2].allocations()}, "0", 0, 0)
+	b.report.Goal("G8", w.name+": allocations per match", samples{pools[len(pools)-2].allocations()}, "0", 0, 0)
 	return nil
 }
 
@@ -244,11 +244,11 @@ func (b *bench) judgeMatching(w workload, sizes []int, taken map[string]samples,
 	at := short(last)
 	switch w.name {
 	case "W1":
-		b.report.Goal("G2", "W1 at " + at + " / gjson.ValidBytes, 1 KB", most.Over(taken["valid "+bytesOf(smallEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3)
-		b.report.Goal("G2", "W1 at " + at + " / gjson.ValidBytes, 8.5 KB", large.Over(taken["valid "+bytesOf(largeEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3)
-		b.report.Goal("G2", "W1 at " + at + " / full gjson walk, 1 KB", most.Over(taken["walk "+bytesOf(smallEvent)]), "≤ 0.5 (must 0.7)", 0.5, 0.7)
-		b.report.Goal("G3", "W1 at " + at + " / at " + short(sizes[0]), most.Over(least), "≤ 1.5", 1.5, 0)
-		b.report.Goal("G3", "W1 at " + short(nextToLast) + " / at " + short(sizes[0]), middle.Over(least), "≤ 1.3", 1.3, 0)
+		b.report.Goal("G2", "W1 at "+at+" / gjson.ValidBytes, 1 KB", most.Over(taken["valid "+bytesOf(smallEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3)
+		b.report.Goal("G2", "W1 at "+at+" / gjson.ValidBytes, 8.5 KB", large.Over(taken["valid "+bytesOf(largeEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3)
+		b.report.Goal("G2", "W1 at "+at+" / full gjson walk, 1 KB", most.Over(taken["walk "+bytesOf(smallEvent)]), "≤ 0.5 (must 0.7)", 0.5, 0.7)
+		b.report.Goal("G3", "W1 at "+at+" / at "+short(sizes[0]), most.Over(least), "≤ 1.5", 1.5, 0)
+		b.report.Goal("G3", "W1 at "+short(nextToLast)+" / at "+short(sizes[0]), middle.Over(least), "≤ 1.3", 1.3, 0)
 	case "W2":
 		limit := 1000 + 100*mean
 		b.report.Goal("G5", fmt.Sprintf("W2 at %s, %.1f matches / (1 µs + 100 ns each)", at, mean), most.Each(func(v float64) float64 { return v / limit }), "≤ 1.0", 1, 0)

@@ -121,7 +121,7 @@ func (b *bench) containment(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	b.report.Figure("SQL with btree(event_type), W1 at "+short(n)+", 1 KB (time, not processor time)", "ns/event", both[0])
-	b.report.Goal("G9", "SQL with btree(event_type) / index, W1 at " + short(n), both[0].Over(both[1]), "≥ 3000", -3000, 0)
+	b.report.Goal("G9", "SQL with btree(event_type) / index, W1 at "+short(n), both[0].Over(both[1]), "≥ 3000", -3000, 0)
 	return nil
 }
 
@@ -153,7 +153,7 @@ func (b *bench) loading(ctx context.Context, conn *pgx.Conn) error {
 	rows := short(b.last()) + " rows from SQL to a ready index"
 	b.report.Figure(rows+", with waiting for Postgres and for a core", "s", wall)
 	scale := 1e6 / float64(b.last())
-	b.report.Goal("G10", rows + ", s of one core", cpu[0].Each(func(v float64) float64 { return v * scale }), "≤ 2 a million", 2, 0)
+	b.report.Goal("G10", rows+", s of one core", cpu[0].Each(func(v float64) float64 { return v * scale }), "≤ 2 a million", 2, 0)
 	b.report.Goal("G10", "the same with 1 % bad rows / without", cpu[1].Over(cpu[0]), "≤ 1.01", 1.01, 0)
 	return nil
 }

@@ -37,7 +37,7 @@ func (b *bench) scaling(ctx context.Context) error {
 	}
 	b.report.Note(fmt.Sprintf("two cores: rounds left out because the process did not get both, of %d", 3*b.rounds), float64(disturbed))
 	b.report.Figure("two cores: processor time of a match, against one core", "ratio", cost)
-	b.report.Goal("G9", "events per second on 2 cores / on 1, W1 at " + short(b.last()), gain, "≥ 1.9", -1.9, 0)
+	b.report.Goal("G9", "events per second on 2 cores / on 1, W1 at "+short(b.last()), gain, "≥ 1.9", -1.9, 0)
 	return nil
 }
 
