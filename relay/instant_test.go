@@ -14,7 +14,8 @@ func TestTimesAreWrittenAsTheStandardLibraryWritesThem(t *testing.T) {
 	zone := time.FixedZone("", -3*3600-1800)
 	rng := rand.New(rand.NewPCG(1, 2))
 	times := []time.Time{
-		{}, time.Unix(0, 0), time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
+		{},
+		time.Unix(0, 0), time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
 		time.Date(-1, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 2, 28, 23, 30, 0, 1000, zone),
 	}
 	for range 20_000 {

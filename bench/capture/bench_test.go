@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,13 +25,17 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn)
+	}
+	os.Exit(code)
 }
 
 func TestAShortRunMeasuresEveryGoalAndDecidesNone(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "raw.json")
 	var out, log strings.Builder
-	require.NoError(t, run(t.Context(), []string{"-short", "-huge", "20000", "-json", raw}, &out, &log), "%s", &log)
+	require.NoError(t, run(t.Context(), []string{"-short", "-relay", builtRelay(t), "-huge", "20000", "-json", raw}, &out, &log), "%s", &log)
 	for _, goal := range []string{"drain", "cpu", "memory", "latency", "durable", "feedback"} {
 		require.Contains(t, out.String(), "\n| "+goal+" | ")
 	}
@@ -49,17 +56,19 @@ func TestAShortRunMeasuresEveryGoalAndDecidesNone(t *testing.T) {
 }
 
 func TestADrainThatDoesNotEndAtTheLastChangeDoesNotCount(t *testing.T) {
-	ctx, dir := t.Context(), sharedDir(t)
-	binary, err := binary(ctx, "", dir)
-	require.NoError(t, err)
-	s, err := openStage(ctx, dir, binary)
+	ctx := t.Context()
+	s, err := openStage(ctx, sharedDir(t), builtRelay(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.close(ctx)) })
 	w, err := s.transactions(ctx, 100, 10)
 	require.NoError(t, err)
-	_, err = s.drain(ctx, w, venue{})
+	d, err := s.drain(ctx, w, venue{})
 	require.NoError(t, err)
 	require.Equal(t, uint32(9), w.last.Ordinal)
+	require.InDelta(t, eventSize, d.message, 100, "the documentation tells the size")
+	var row float64
+	require.NoError(t, s.db.QueryRow(ctx, "select avg(length(r::text))::float8 from bench_rows r").Scan(&row))
+	require.InDelta(t, rowSize, row, 40, "the documentation tells the size")
 
 	spoiled := *w
 	spoiled.key = "1"
@@ -73,6 +82,49 @@ func TestADrainThatDoesNotEndAtTheLastChangeDoesNotCount(t *testing.T) {
 	spoiled.changes = 99
 	_, err = s.drain(ctx, &spoiled, venue{})
 	require.ErrorContains(t, err, "of 99 changes")
+}
+
+// What docs/benchmarks.md says of a row, and of a message in the stream.
+const (
+	rowSize   = 360
+	eventSize = 1200
+)
+
+// buildOnce builds the relay for all tests, and looks at every source file of the
+// module: the go command caches test results by the files that the tests looked at.
+var buildOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "relay-bench-")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	err = filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != "../.." && strings.HasPrefix(entry.Name(), "."):
+			return filepath.SkipDir
+		case filepath.Ext(path) == ".go" && !strings.HasSuffix(path, "_test.go"), filepath.Ext(path) == ".sql":
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return binary(context.Background(), "", dir)
+})
+
+// builtIn is removed when the tests have ended.
+var builtIn string
+
+func builtRelay(t *testing.T) string {
+	if testing.Short() {
+		t.Skip("starts Postgres and NATS")
+	}
+	path, err := buildOnce()
+	require.NoError(t, err)
+	return path
 }
 
 // sharedDir can be entered by the server's user, unlike t.TempDir.
