@@ -17,6 +17,10 @@ func TestTheEmbeddedServerKeepsTheStreamOverRestartsAndKills(t *testing.T) {
 	s.settle(p)
 	require.Equal(t, []string{"thing.created n/1"}, names(s.stream(p)))
 	first := s.stream(p)[0]
+	require.Eventually(t, func() bool { // it syncs every second
+		now := p.position()
+		return must(parseLSN(now.Confirmed))(t) >= must(parseLSN(now.Published))(t)
+	}, arrivesWithin, tick, "the slot follows the embedded server within seconds, whatever confirm_lag is by default")
 	p.stop()
 
 	s.db.Exec(insert, "2")

@@ -44,6 +44,7 @@ func containsLine(content []byte, line string) bool {
 func TestHealthMetricsAndPositionTellHowItStands(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, options{})
+	s.env["RELAY_CONFIRM_LAG"] = "0s" // the slot moves at once
 	e := s.subscribe(hook{event: "thing.created"})
 	p := s.start()
 

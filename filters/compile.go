@@ -54,18 +54,50 @@ type compiler struct {
 	at     place // what is being read
 
 	// Memory that is used again:
-	members   []entry     // of all objects that are being read
-	ops       []operation // the same
-	patterns  []pattern   // of all arrays and operands
-	nodes     []node      // the same
-	canonical []byte
-	lowering  lowering
+	members     []entry     // of all objects that are being read
+	ops         []operation // the same
+	patterns    []pattern   // of all arrays and operands
+	nodes       []node      // the same
+	entryRoom   room[entry]
+	opRoom      room[operation]
+	patternRoom room[pattern]
+	canonical   []byte
+	lowering    lowering
 }
 
 // compilers are kept for their memory.
 var compilers = sync.Pool{New: func() any { return new(compiler) }} //nolint:gochecknoglobals // memory that is used again
 
-func (c *compiler) begin() { c.errs, c.leaves, c.at = nil, 0, c.at[:0] }
+func (c *compiler) begin() {
+	c.errs, c.leaves, c.at = nil, 0, c.at[:0]
+	c.entryRoom.begin()
+	c.opRoom.begin()
+	c.patternRoom.begin()
+}
+
+// room is memory for the parts of a tree, which is gone once the filter is compiled.
+type room[E any] []E
+
+func (r *room[E]) begin() {
+	clear(*r)
+	*r = (*r)[:0]
+}
+
+// take moves the end of a list to the room.
+func (r *room[E]) take(list *[]E, from int) []E {
+	n := len(*list) - from
+	if n == 0 {
+		return nil
+	}
+	if cap(*r)-len(*r) < n {
+		*r = make([]E, 0, max(16, 2*n)) // what was taken before stays where it is
+	}
+	at := len(*r)
+	*r = append(*r, (*list)[from:]...)
+	clear((*list)[from:])
+	*list = (*list)[:from]
+	return (*r)[at : at+n : at+n]
+}
 
 // taken returns a copy of the end of a list, which is taken away.
 func taken[E any](list *[]E, from int) []E {
@@ -158,7 +190,7 @@ func (c *compiler) pattern(v gjson.Result, s scope) pattern {
 			one := c.pattern(element, s)
 			c.patterns = append(c.patterns, one)
 		})
-		p.elements = taken(&c.patterns, from)
+		p.elements = c.patternRoom.take(&c.patterns, from)
 		if len(p.elements) == 0 {
 			c.leaves++
 		}
@@ -253,7 +285,7 @@ func (c *compiler) object(p *pattern, v gjson.Result, s scope) {
 	if empty {
 		c.leaves++
 	}
-	p.members, p.ops = taken(&c.members, members), taken(&c.ops, ops)
+	p.members, p.ops = c.entryRoom.take(&c.members, members), c.opRoom.take(&c.ops, ops)
 	slices.SortFunc(p.members, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 	slices.SortFunc(p.ops, func(a, b operation) int { return strings.Compare(string(a.name), string(b.name)) })
 }

@@ -38,7 +38,7 @@ func (c *compiler) operation(name operator, written string, v gjson.Result, s sc
 	case opChanged:
 		c.changed(&o, v)
 	}
-	o.parts, o.list = taken(&c.patterns, patterns), taken(&c.nodes, nodes)
+	o.parts, o.list = c.patternRoom.take(&c.patterns, patterns), taken(&c.nodes, nodes)
 	return o
 }
 

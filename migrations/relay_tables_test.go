@@ -63,7 +63,7 @@ func TestRelayTablesHaveTheirColumns(t *testing.T) {
 	db := relayNew(t)
 	for table, want := range map[string]int{
 		"users": 10, "accounts": 20, "things": 9, "relationships": 12, "agents": 10, "workflows": 8, "workflow_runs": 10,
-		"outbox_events": 18, "relay_checkpoints": 11, "relay_catalog_versions": 4, "event_mappings": 19,
+		"outbox_events": 18, "relay_checkpoints": 13, "relay_catalog_versions": 4, "event_mappings": 19,
 		"webhook_deliveries": 18, "webhook_dead_letters": 15, "rate_limit_windows": 4,
 	} {
 		require.Equal(t, want, pgtest.One[int](db, `

@@ -40,6 +40,11 @@ type CaptureConfig struct {
 	// CheckpointEvery is the time between checkpoints, and so between
 	// confirmations of the slot, while events flow. Defaults to one second.
 	CheckpointEvery time.Duration
+	// ConfirmLag keeps the slot's confirmation so long behind the stream's
+	// acknowledgement: longer than the stream's server needs to sync to disk. Then
+	// what a power cut takes from the stream is published again. Zero, the default,
+	// trusts the acknowledgement.
+	ConfirmLag time.Duration
 	// AcceptGap lets the operator go on where the relay would halt.
 	AcceptGap bool
 	Observer  Observer
@@ -55,8 +60,13 @@ type Capture struct {
 	slot    Slot
 	cp      Checkpoint
 	skip    Position
+	refill  time.Time // what was committed before it may have been in the stream, which lost it
 	catalog *Catalog
 }
+
+// unsaved is how long after the last checkpoint something may have been published,
+// with much to spare. The database's clock tells both times.
+const unsaved = 10 * time.Second
 
 // NewCapture checks the configuration.
 func NewCapture(cfg CaptureConfig) (*Capture, error) {
@@ -127,14 +137,18 @@ func (c *Capture) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.gap != "" {
-		c.log.ErrorContext(ctx, "gap accepted by the operator", "slot", c.slot.Name, "gap", r.gap)
-	}
 	c.skip = r.skip
 	if saved != nil {
 		c.cp = *saved
 	}
-	if saved == nil || r.fresh || r.gap != "" {
+	if r.gap != nil {
+		c.log.ErrorContext(ctx, "gap accepted by the operator", "slot", c.slot.Name, "reason", r.gap.reason, "gap", r.gap.found)
+		if err := c.recordGap(ctx, r.gap); err != nil {
+			return err
+		}
+		tail.Seq = c.cfg.Stream.Seq()
+	}
+	if saved == nil || r.fresh || r.gap != nil {
 		c.cp = Checkpoint{
 			Slot: c.slot.Name, SystemID: c.slot.SystemID, Timeline: c.slot.Timeline, Lineage: c.cp.Lineage,
 			Confirmed: c.slot.Confirmed, Position: r.skip,
@@ -146,10 +160,18 @@ func (c *Capture) resume(ctx context.Context) error {
 	if err := c.loadCatalog(ctx, r.fresh || r.unseen); err != nil {
 		return err
 	}
-	moved := c.cp.Timeline != c.slot.Timeline
+	if r.refill {
+		c.log.WarnContext(ctx, "the stream lost its end, which was acknowledged: it is published again from the slot",
+			"stream", c.cfg.Stream.Name(), "ends", tail.Position.String(), "acknowledged", c.cp.Position.String(), "messages", c.cp.StreamSeq-tail.Seq)
+		c.cp.Position, c.cp.StreamSeq, c.cp.SettledSeq = tail.Position, tail.Seq, min(c.cp.SettledSeq, tail.Seq)
+	}
+	if saved != nil && c.cfg.ConfirmLag > 0 {
+		c.refill = saved.SavedAt.Add(unsaved)
+	}
+	moved := r.refill || c.cp.Timeline != c.slot.Timeline
 	c.cp.Stream, c.cp.StreamCreatedAt, c.cp.Timeline = c.cfg.Stream.Name(), tail.CreatedAt, c.slot.Timeline
-	if saved == nil || r.fresh || r.gap != "" || r.skip.IsZero() {
-		c.cp.StreamSeq = tail.Seq // what the stream holds up to here is not ours
+	if saved == nil || r.fresh || r.gap != nil || (r.skip.IsZero() && !r.refill) {
+		c.cp.StreamSeq, c.cp.SettledSeq = tail.Seq, tail.Seq // what the stream holds up to here is not ours
 		moved = true
 	}
 	if !moved {

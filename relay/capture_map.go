@@ -133,6 +133,7 @@ func (m *mapping) change(c *Change, out *mappedBatch) error {
 	}
 	for i := from; i < len(out.events); i++ {
 		out.events[i].Lineage = m.cp.Lineage
+		out.events[i].Refilled = out.events[i].CommittedAt.Before(m.refill)
 	}
 	for from < len(out.events) && out.events[from].Position.Compare(m.skip) <= 0 {
 		out.events = append(out.events[:from], out.events[from+1:]...)

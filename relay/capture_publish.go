@@ -22,6 +22,7 @@ type publisher struct {
 	*Capture
 	cp        Checkpoint // the next to be saved; shadows the one the session began with
 	held      LSN        // everything that ended before it is held by the stream
+	settling  settling   // what of it may not be on the stream's disk yet
 	published bool       // events went out since the last checkpoint
 	last      time.Time  // of the last checkpoint
 }
@@ -32,7 +33,10 @@ type publisher struct {
 func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, free chan<- *mappedBatch) error {
 	ctx, cancel := grace(ctx)
 	defer cancel()
-	p := &publisher{Capture: c, cp: c.cp, held: c.cp.Confirmed, last: time.Now()}
+	p := &publisher{Capture: c, cp: c.cp, held: c.cp.Confirmed, last: time.Now(), settling: settling{lag: c.cfg.ConfirmLag}}
+	if c.cp.SettledSeq < c.cp.StreamSeq {
+		p.settling.stored(p.last, c.cp.Confirmed, c.cp.SettledSeq) // by an earlier session, nobody knows when
+	}
 	ticker := time.NewTicker(max(c.cfg.CheckpointEvery/4, time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -47,6 +51,9 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 			free <- mb
 		case <-ticker.C:
 		}
+		if err := p.settle(ctx); err != nil {
+			return err
+		}
 		if !p.due() {
 			continue
 		}
@@ -58,9 +65,11 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 
 func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
 	if len(mb.events) > 0 {
+		before := p.cfg.Stream.Seq()
 		if err := p.cfg.Stream.Append(ctx, mb.events); err != nil {
 			return fmt.Errorf("publish %d events up to %s: %w", len(mb.events), mb.events[len(mb.events)-1].Position, err)
 		}
+		p.settling.stored(time.Now(), p.held, before)
 		p.published = true
 		p.cp.Position = mb.events[len(mb.events)-1].Position
 		p.cp.StreamSeq = p.cfg.Stream.Seq()
@@ -74,32 +83,34 @@ func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
 
 func (p *publisher) due() bool {
 	since := time.Since(p.last)
-	if p.published || p.held >= p.cp.Confirmed+idleWorthwhile {
+	bound, _ := p.settling.bound(p.held, p.cp.StreamSeq)
+	if p.published || bound >= p.cp.Confirmed+idleWorthwhile {
 		return since >= p.cfg.CheckpointEvery
 	}
-	return p.held > p.cp.Confirmed && since >= idleEvery
+	return bound > p.cp.Confirmed && since >= idleEvery
 }
 
-// checkpoint saves what is held and then lets the slot move. In this order: a slot
+// checkpoint saves what is held and then lets the slot move, as far as it has settled. In this order: a slot
 // that is ahead of the checkpoint could only mean that somebody else moved it. In a
 // transaction that spans many batches only the position moves.
 func (p *publisher) checkpoint(ctx context.Context) error {
-	moves := p.held > p.cp.Confirmed
+	bound, settled := p.settling.bound(p.held, p.cp.StreamSeq)
+	moves := bound > p.cp.Confirmed
 	if !moves && !p.published {
 		return nil
 	}
 	next := p.cp
-	next.Confirmed = p.held
+	next.Confirmed, next.SettledSeq = max(bound, next.Confirmed), settled
 	if err := p.cfg.Checkpoints.Save(ctx, next); err != nil {
-		return fmt.Errorf("save the checkpoint at %s: %w", p.held, err)
+		return fmt.Errorf("save the checkpoint at %s: %w", next.Confirmed, err)
 	}
 	p.cp, p.published, p.last = next, false, time.Now()
 	if !moves {
 		return nil
 	}
-	p.cfg.Source.Confirm(p.held)
+	p.cfg.Source.Confirm(bound)
 	if p.cfg.Observer.Confirmed != nil {
-		p.cfg.Observer.Confirmed(p.held)
+		p.cfg.Observer.Confirmed(bound)
 	}
 	return nil
 }

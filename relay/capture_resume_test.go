@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -53,7 +54,14 @@ func TestAnAcceptedGapOfTheLogTakesThePresentMappings(t *testing.T) {
 	stop := w.start(t, func(cfg *relay.CaptureConfig) { cfg.AcceptGap = true })
 	require.Eventually(t, func() bool { return w.log.Confirmed() == start+0x48 }, 5*time.Second, time.Millisecond)
 	require.NoError(t, stop())
-	require.Equal(t, []string{"thing.created 1"}, keys(w.stream.Events()))
+	require.Equal(t, []string{"relay.control.gap ", "thing.created 1"}, keys(w.stream.Events()))
+	var gap relay.GapRecord
+	require.NoError(t, json.Unmarshal(w.stream.Events()[0].Body, &gap))
+	require.Equal(t, []string{"relay", "slot_advanced", "0/F00", "0/1000"}, []string{gap.Slot, gap.Reason, gap.From, gap.To})
+	require.Contains(t, gap.Found, "somebody else advanced it")
+
+	w.log.Add(commit(start+0x80, 1, insertThing("2"))...)
+	w.run(t, 3) // the record is no event to go on behind twice, nor in the way
 }
 
 func TestAMappingsVersionOfAHistoryThatWasLeftIsForgotten(t *testing.T) {

@@ -72,6 +72,10 @@ type Type struct {
 	Elem   *Type   // of an Array
 	Delim  byte    // of an Array; ',' for all built-in types but box
 	Fields []Field // of a Composite, in order, dropped attributes left out
+
+	// Unsure: the type is what the catalog says today, and may have been another when
+	// the value was written. JSON of such a type is checked before it is embedded.
+	Unsure bool
 }
 
 // Field is an attribute of a composite Type.

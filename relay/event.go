@@ -60,6 +60,9 @@ type Event struct {
 	OccurredAt  time.Time // what the event says of itself: the commit, or an outbox row's own time
 	CommittedAt time.Time
 	Lineage     string // of the slot that it was read from
+	// Refilled is true when the stream may have held the event before, and lost it
+	// with its end: it may have been delivered then.
+	Refilled bool
 
 	// What filters see of it, which Body says as well:
 	Op       Op     // what was done to the row
@@ -84,6 +87,10 @@ const ControlPrefix = "relay.control."
 // ControlWebhooks announces a changed row of zapier_webhooks. Its body is an
 // Announcement.
 const ControlWebhooks = ControlPrefix + "webhooks"
+
+// ControlGap announces that a range of changes was given up on the operator's word.
+// Its body is a GapRecord.
+const ControlGap = ControlPrefix + "gap"
 
 // IsControl reports whether the event is an announcement.
 func (e *Event) IsControl() bool { return strings.HasPrefix(e.Type, ControlPrefix) }

@@ -29,25 +29,17 @@ const (
 // text. Numbers keep every digit; NaN and infinities, which JSON has no numbers
 // for, become strings.
 func appendValue(dst []byte, t *Type, text []byte) []byte {
-	switch t.Kind {
-	case Array:
-		if out, ok := appendArray(dst, t, text); ok {
-			return out
-		}
-		return appendString(dst, text)
-	case Composite:
-		if out, ok := appendComposite(dst, t, text); ok {
-			return out
-		}
-		return appendString(dst, text)
-	case Scalar:
+	if t.Kind != Scalar {
+		return appendNested(dst, t, text, nil)
 	}
 	switch t.OID {
 	case oidBool:
-		if len(text) == 1 && text[0] == 't' {
+		switch string(text) {
+		case "t":
 			return append(dst, "true"...)
+		case "f":
+			return append(dst, "false"...)
 		}
-		return append(dst, "false"...)
 	case oidInt2, oidInt4, oidInt8, oidOID, oidNumeric, oidFloat4, oidFloat8:
 		if isJSONNumber(text) {
 			return append(dst, text...)
@@ -55,7 +47,7 @@ func appendValue(dst []byte, t *Type, text []byte) []byte {
 		return appendString(dst, text)
 	case oidJSON, oidJSONB:
 		// Postgres has parsed it before it was stored, so it stands as it is.
-		if len(text) > 0 && utf8.Valid(text) {
+		if len(text) > 0 && utf8.Valid(text) && (!t.Unsure || validJSON(text)) {
 			return append(dst, text...)
 		}
 		return appendString(dst, text)
@@ -134,18 +126,23 @@ func isTimestamp(s []byte) bool {
 	return len(s) == len(form)-1 || len(s) > len(form)
 }
 
-// appendBytea turns the hex form \x… into base64.
+// appendBytea turns the hex form \x… into base64, piece by piece.
 func appendBytea(dst, text []byte) []byte {
 	if len(text) < 2 || text[0] != '\\' || text[1] != 'x' {
 		return appendString(dst, text)
 	}
-	raw, err := hex.AppendDecode(nil, text[2:])
-	if err != nil {
-		return appendString(dst, text)
+	var raw [3 << 6]byte // of a length that base64 does not pad
+	out := append(dst, '"')
+	for digits := text[2:]; len(digits) > 0; {
+		n := min(len(digits), 2*len(raw))
+		got, err := hex.Decode(raw[:], digits[:n])
+		if err != nil {
+			return appendString(dst, text)
+		}
+		out = base64.StdEncoding.AppendEncode(out, raw[:got])
+		digits = digits[n:]
 	}
-	dst = append(dst, '"')
-	dst = base64.StdEncoding.AppendEncode(dst, raw)
-	return append(dst, '"')
+	return append(out, '"')
 }
 
 const hexDigits = "0123456789abcdef"

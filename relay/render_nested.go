@@ -5,32 +5,38 @@ import "bytes"
 // Postgres allows six array dimensions.
 const maxDimensions = 6
 
-// appendArray renders an array literal, {1,NULL,"a b",{…}}, as a JSON array. It
-// answers false, with dst as it was, when the text is no such literal.
-func appendArray(dst []byte, t *Type, text []byte) ([]byte, bool) {
-	if len(text) > 0 && text[0] == '[' { // [2:3]={…}: lower bounds are not kept
-		eq := bytes.IndexByte(text, '=')
-		if eq < 0 {
-			return dst, false
-		}
-		text = text[eq+1:]
+// Fits reports whether the text form of a value is built like the type, down to the
+// number of fields of every composite in it. What does not fit is rendered as a string.
+func (t *Type) Fits(text []byte) bool {
+	misfit := false
+	if t.Kind != Scalar {
+		appendNested(nil, t, text, &misfit)
 	}
-	p := literal{text: text}
-	out, ok := p.array(dst, t, maxDimensions)
-	if !ok || p.pos != len(text) {
-		return dst, false
-	}
-	return out, true
+	return !misfit
 }
 
-// appendComposite renders a row literal, (1,"a b",), as a JSON object.
-func appendComposite(dst []byte, t *Type, text []byte) ([]byte, bool) {
-	p := literal{text: text}
-	out, ok := p.row(dst, t)
-	if !ok || p.pos != len(text) {
-		return dst, false
+// appendNested renders an array literal, {1,NULL,"a b",{…}}, as a JSON array, and a row
+// literal, (1,"a b",), as a JSON object. Text that is no such literal becomes a string,
+// and is reported to misfit.
+func appendNested(dst []byte, t *Type, text []byte, misfit *bool) []byte {
+	p := literal{text: text, misfit: misfit}
+	var (
+		out []byte
+		ok  bool
+	)
+	if t.Kind == Array {
+		p.bounds()
+		out, ok = p.array(dst, t, maxDimensions)
+	} else {
+		out, ok = p.row(dst, t)
 	}
-	return out, true
+	if ok && p.pos == len(text) {
+		return out
+	}
+	if misfit != nil {
+		*misfit = true
+	}
+	return appendString(dst, text)
 }
 
 // literal walks an array or row literal. Nesting is bounded by the dimensions of
@@ -38,7 +44,24 @@ func appendComposite(dst []byte, t *Type, text []byte) ([]byte, bool) {
 type literal struct {
 	text    []byte
 	pos     int
-	scratch []byte
+	elem    []byte // read last
+	scratch []byte // behind an elem that was escaped
+	misfit  *bool  // set when something within does not fit its type; may be nil
+}
+
+// bounds steps over the lower bounds of [2:3]={…}: they are not kept.
+func (p *literal) bounds() {
+	if p.peek() == '[' {
+		p.pos = 1 + bytes.IndexByte(p.text, '=')
+	}
+}
+
+// value renders the element that was read last.
+func (p *literal) value(dst []byte, t *Type) []byte {
+	if t.Kind != Scalar {
+		return appendNested(dst, t, p.elem, p.misfit)
+	}
+	return appendValue(dst, t, p.elem)
 }
 
 func (p *literal) peek() byte {
@@ -79,10 +102,10 @@ func (p *literal) array(dst []byte, t *Type, depth int) ([]byte, bool) {
 			if !ok {
 				return dst, false
 			}
-			if !quoted && bytes.EqualFold(p.scratch, []byte("NULL")) {
+			if !quoted && bytes.EqualFold(p.elem, []byte("NULL")) {
 				dst = append(dst, "null"...)
 			} else {
-				dst = appendValue(dst, t.Elem, p.scratch)
+				dst = p.value(dst, t.Elem)
 			}
 		}
 		switch {
@@ -117,7 +140,7 @@ func (p *literal) row(dst []byte, t *Type) ([]byte, bool) {
 		if _, ok := p.element(',', ')'); !ok {
 			return dst, false
 		}
-		dst = appendValue(dst, f.Type, p.scratch)
+		dst = p.value(dst, f.Type)
 	}
 	if !p.take(')') {
 		return dst, false
@@ -125,13 +148,45 @@ func (p *literal) row(dst []byte, t *Type) ([]byte, bool) {
 	return append(dst, '}'), true
 }
 
-// element reads one element into scratch, quotes and escapes undone, and stops
-// before the delimiter or the closing character.
+// element reads one element into elem, quotes and escapes undone, and stops before
+// the delimiter or the closing character.
 func (p *literal) element(delim, end byte) (quoted, ok bool) {
+	for i, c := range p.text[p.pos:] {
+		switch c {
+		case delim, end:
+			p.elem = p.text[p.pos : p.pos+i]
+			p.pos += i
+			return false, true
+		case '"':
+			if i == 0 && p.plainlyQuoted(delim, end) {
+				return true, true
+			}
+			return p.escaped(delim, end)
+		case '\\':
+			return p.escaped(delim, end)
+		}
+	}
+	return false, false
+}
+
+// plainlyQuoted reads "…" without anything to undo within.
+func (p *literal) plainlyQuoted(delim, end byte) bool {
+	inside := p.text[p.pos+1:]
+	n := bytes.IndexByte(inside, '"')
+	if n < 0 || n+1 >= len(inside) || (inside[n+1] != delim && inside[n+1] != end) || bytes.IndexByte(inside[:n], '\\') >= 0 {
+		return false
+	}
+	p.elem = inside[:n]
+	p.pos += n + 2
+	return true
+}
+
+func (p *literal) escaped(delim, end byte) (quoted, ok bool) {
 	p.scratch = p.scratch[:0]
 	for p.pos < len(p.text) {
 		switch c := p.text[p.pos]; c {
 		case delim, end:
+			p.elem = p.scratch
 			return quoted, true
 		case '\\':
 			if p.pos+1 >= len(p.text) {

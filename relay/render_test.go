@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -18,6 +19,11 @@ func TestValuesKeepEveryDigitAndBecomeWhatJSONCanSay(t *testing.T) {
 	}{
 		{"bool true", &Type{OID: 16}, "t", "true"},
 		{"bool false", &Type{OID: 16}, "f", "false"},
+		{"bool that is none", &Type{OID: 16}, "maybe", `"maybe"`},
+		{"jsonb of a type that may have been another", &Type{OID: 3802, Unsure: true}, `{"a": [1, 1.50]}`, `{"a": [1, 1.50]}`},
+		{"and was another", &Type{OID: 3802, Unsure: true}, `{not json`, `"{not json"`},
+		{"bytea of several pieces", &Type{OID: 17}, `\x` + strings.Repeat("00ff10", 1000), `"` + strings.Repeat("AP8Q", 1000) + `"`},
+		{"bytea damaged behind the first piece", &Type{OID: 17}, `\x` + strings.Repeat("00", 500) + "0", `"\\x` + strings.Repeat("00", 500) + `0"`},
 		{"int8", &Type{OID: 20}, "-9223372036854775808", "-9223372036854775808"},
 		{"numeric digits", &Type{OID: 1700}, "12345678901234567890.123456789012345678900", "12345678901234567890.123456789012345678900"},
 		{"numeric NaN", &Type{OID: 1700}, "NaN", `"NaN"`},
@@ -43,15 +49,54 @@ func TestValuesKeepEveryDigitAndBecomeWhatJSONCanSay(t *testing.T) {
 		{"array nested", &Type{Kind: Array, Elem: &Type{OID: 23}, Delim: ','}, "{{1,2},{3,4}}", "[[1,2],[3,4]]"},
 		{"array with bounds", &Type{Kind: Array, Elem: &Type{OID: 23}, Delim: ','}, "[0:1]={1,2}", "[1,2]"},
 		{"array of box", &Type{Kind: Array, Elem: &Type{OID: 603}, Delim: ';'}, "{(1,1),(0,0);(2,2),(1,1)}", `["(1,1),(0,0)","(2,2),(1,1)"]`},
+		{"array of what is quoted and needs no undoing", &Type{Kind: Array, Elem: text, Delim: ','}, `{"a b","","{}",",","NULL"}`, `["a b","","{}",",","NULL"]`},
+		{"array damaged behind a quote", &Type{Kind: Array, Elem: text, Delim: ','}, `{"a"`, `"{\"a\""`},
+		{"array damaged within its bounds", &Type{Kind: Array, Elem: text, Delim: ','}, `[1:2{a}`, `"[1:2{a}"`},
 		{"array damaged", &Type{Kind: Array, Elem: text, Delim: ','}, `{a,"b`, `"{a,\"b"`},
 		{"composite", &Type{Kind: Composite, Fields: []Field{{"id", &Type{OID: 23}}, {"name", text}, {"note", text}}}, `(7,"O""Hara, ""X""",)`, `{"id":7,"name":"O\"Hara, \"X\"","note":null}`},
 		{"composite empty text", &Type{Kind: Composite, Fields: []Field{{"a", text}, {"b", text}}}, `("",)`, `{"a":"","b":null}`},
 		{"composite with array", &Type{Kind: Composite, Fields: []Field{{"tags", &Type{Kind: Array, Elem: text, Delim: ','}}}}, `("{a,""b c""}")`, `{"tags":["a","b c"]}`},
+		{"composite without fields", &Type{Kind: Composite}, `()`, `{}`},
 		{"composite of another shape", &Type{Kind: Composite, Fields: []Field{{"a", text}}}, `(1,2)`, `"(1,2)"`},
 	} {
 		got := appendValue([]byte("x"), tc.typ, []byte(tc.in))
 		require.Equal(t, "x"+tc.want, string(got), tc.name)
 		require.True(t, json.Valid(got[1:]), tc.name)
+	}
+}
+
+func TestATypeFitsValuesOfAsManyFields(t *testing.T) {
+	text := &Type{OID: 25}
+	pair := &Type{Kind: Composite, Fields: []Field{{"a", text}, {"b", text}}}
+	house := &Type{Kind: Composite, Fields: []Field{{"rooms", &Type{Kind: Array, Elem: pair, Delim: ','}}, {"owner", pair}}}
+	for in, want := range map[string]bool{
+		`(,)`: true, `({},)`: true, `("{""(1,2)""}","(1,2)")`: true, `("{""(1,2)"",NULL}",)`: true,
+		`()`: false, `(,,)`: false, `("{""(1,2,3)""}","(1,2)")`: false, `("{""(1,2)""}","(1)")`: false, `(,`: false, `x`: false, ``: false,
+	} {
+		require.Equal(t, want, house.Fits([]byte(in)), in)
+	}
+	require.True(t, text.Fits([]byte("(")))
+}
+
+func TestValuesAreRenderedWithoutAnAllocation(t *testing.T) {
+	text, int4 := &Type{OID: 25}, &Type{OID: oidInt4}
+	dst := make([]byte, 0, 1<<12)
+	for _, tc := range []struct {
+		typ *Type
+		in  string
+	}{
+		{text, "say \"hi\""},
+		{int4, "7"},
+		{&Type{OID: oidNumeric}, "NaN"},
+		{&Type{OID: oidJSONB}, `{"a": 1}`},
+		{&Type{OID: oidBytea}, `\x` + strings.Repeat("00", 500)},
+		{&Type{OID: oidTimestamptz}, "2026-11-23 10:00:00+00"},
+		{&Type{Kind: Array, Elem: int4, Delim: ','}, "[0:1]={1,NULL}"},
+		{&Type{Kind: Array, Elem: text, Delim: ','}, `{a,"b c",NULL}`},
+		{&Type{Kind: Composite, Fields: []Field{{"n", int4}, {"s", text}}}, `(1,"a b")`},
+	} {
+		in := []byte(tc.in)
+		require.Zero(t, testing.AllocsPerRun(100, func() { dst = appendValue(dst[:0], tc.typ, in) }), tc.in)
 	}
 }
 
@@ -68,6 +113,7 @@ func FuzzValuesAreAlwaysJSON(f *testing.F) {
 		{Kind: Array, Elem: text, Delim: ','},
 		{Kind: Array, Elem: &Type{OID: 603}, Delim: ';'},
 		{Kind: Composite, Fields: []Field{{"a", &Type{OID: 23}}, {"b", &Type{Kind: Array, Elem: text, Delim: ','}}}},
+		{Kind: Composite, Fields: []Field{{"a", &Type{OID: 3802, Unsure: true}}, {"b", &Type{OID: 114, Unsure: true}}}},
 	}
 	for _, s := range []string{"t", "1.5e3", "NaN", "{1,2}", `("x",)`, `\x00`, "2026-11-23 10:00:00+00", "{{{", "(", `"`, "-", "01", "1.", `0000-0"-00 00:00:000`} {
 		f.Add([]byte(s))

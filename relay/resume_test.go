@@ -13,7 +13,7 @@ func TestResumeRefusesWhatWouldLoseOrDoubleInSilence(t *testing.T) {
 	cp := func(change func(*Checkpoint)) *Checkpoint {
 		c := &Checkpoint{
 			Slot: "relay", SystemID: "1", Timeline: 1, Lineage: "l", Confirmed: 0x200, Position: Position{CommitLSN: 0x1F0},
-			Stream: "EVENTS", StreamSeq: 10, StreamCreatedAt: made.Truncate(time.Microsecond),
+			Stream: "EVENTS", StreamSeq: 10, SettledSeq: 10, StreamCreatedAt: made.Truncate(time.Microsecond),
 		}
 		if change != nil {
 			change(c)
@@ -39,6 +39,7 @@ func TestResumeRefusesWhatWouldLoseOrDoubleInSilence(t *testing.T) {
 		reason string // of the halt; empty: goes on
 		skip   Position
 		fresh  bool
+		refill bool
 	}{
 		{name: "first start", slot: created, tail: Tail{Empty: true, CreatedAt: made}, fresh: true},
 		{name: "first start behind another database's events", slot: created, tail: tail(0x999, 7), fresh: true},
@@ -54,7 +55,12 @@ func TestResumeRefusesWhatWouldLoseOrDoubleInSilence(t *testing.T) {
 		{name: "failover behind what was published after the checkpoint", slot: forked(0x240), cp: cp(nil), tail: tail(0x250, 14), reason: "diverged"},
 		{name: "timeline of another family", slot: Slot{Name: "relay", SystemID: "1", Timeline: 3, Confirmed: 0x200}, cp: cp(nil), tail: tail(0x1F0, 10), reason: "diverged"},
 		{name: "purged stream", slot: slot, cp: cp(nil), tail: Tail{Empty: true, Seq: 10, CreatedAt: made}, skip: Position{CommitLSN: 0x1F0}},
-		{name: "stream lost its end, slot holds it", slot: Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x100}, cp: cp(nil), tail: tail(0x150, 5), skip: Position{CommitLSN: 0x150}},
+		{name: "stream lost its end, slot holds it", slot: Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x100}, cp: cp(nil), tail: tail(0x150, 5), skip: Position{CommitLSN: 0x150}, refill: true},
+		{name: "stream lost what had not settled", slot: slot, cp: cp(func(c *Checkpoint) { c.SettledSeq = 4 }), tail: tail(0x150, 5), skip: Position{CommitLSN: 0x150}, refill: true},
+		{name: "stream lost all that had not settled", slot: slot, cp: cp(func(c *Checkpoint) { c.SettledSeq = 5 }), tail: tail(0x150, 5), skip: Position{CommitLSN: 0x150}, refill: true},
+		{name: "stream lost more than what had not settled", slot: slot, cp: cp(func(c *Checkpoint) { c.SettledSeq = 6 }), tail: tail(0x150, 5), reason: "stream_regressed"},
+		{name: "stream lost everything, nothing had settled", slot: slot, cp: cp(func(c *Checkpoint) { c.SettledSeq = 0 }), tail: Tail{Empty: true, CreatedAt: made}, refill: true},
+		{name: "stream lost its end and was emptied", slot: slot, cp: cp(func(c *Checkpoint) { c.SettledSeq = 4 }), tail: Tail{Seq: 5, Empty: true, CreatedAt: made}, reason: "stream_regressed"},
 		{name: "stream lost its end, slot does not hold it", slot: slot, cp: cp(nil), tail: tail(0x150, 5), reason: "stream_regressed"},
 		{name: "stream made anew", slot: slot, cp: cp(nil), tail: Tail{Empty: true, CreatedAt: made.Add(time.Hour)}, reason: "stream_changed"},
 		{name: "another stream by name", slot: slot, cp: cp(func(c *Checkpoint) { c.Stream = "OTHER" }), tail: tail(0x1F0, 10), reason: "stream_changed"},
@@ -75,11 +81,13 @@ func TestResumeRefusesWhatWouldLoseOrDoubleInSilence(t *testing.T) {
 
 				accepted, err := resume(tc.slot, tc.cp, tc.tail, "EVENTS", true)
 				require.NoError(t, err)
-				require.NotEmpty(t, accepted.gap)
+				require.NotNil(t, accepted.gap)
+				require.Equal(t, tc.reason, accepted.gap.reason)
+				require.NotZero(t, accepted.gap.to)
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, resumption{skip: tc.skip, fresh: tc.fresh}, got)
+			require.Equal(t, resumption{skip: tc.skip, fresh: tc.fresh, refill: tc.refill}, got)
 		})
 	}
 }
@@ -108,7 +116,25 @@ func TestAnAcceptedDivergenceKeepsEveryChangeOfTheNewTimeline(t *testing.T) {
 	require.NoError(t, err)
 	require.Positive(t, Position{CommitLSN: 0x1E0}.Compare(r.skip))
 	require.Negative(t, Position{CommitLSN: 0x1D8, Ordinal: 1 << 30}.Compare(r.skip))
-	require.Contains(t, r.gap, "0/1F0")
+	require.Contains(t, r.gap.found, "0/1F0")
+	require.Equal(t, gap{reason: "diverged", found: r.gap.found, from: 0x1E0, to: 0x1F0}, *r.gap)
+}
+
+func TestAHaltNamesTheRangeThatIsMissingInTheStream(t *testing.T) {
+	at := time.Unix(1, 0)
+	cp := &Checkpoint{Slot: "relay", SystemID: "1", Timeline: 1, Lineage: "l", Confirmed: 0x200, Position: Position{CommitLSN: 0x300}, Stream: "EVENTS", StreamSeq: 10, StreamCreatedAt: at}
+	tail := Tail{Position: Position{CommitLSN: 0x400}, PositionSeq: 12, Lineage: "l", Seq: 12, CreatedAt: at}
+	for _, tc := range []struct {
+		slot Slot
+		want string
+	}{
+		{Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x900, Created: true}, "changes between 0/400 and 0/900 are not in the stream"},
+		{Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x900}, "changes between 0/400 and 0/900 are not in the stream"},
+		{Slot{Name: "relay", SystemID: "1", Timeline: 1, Confirmed: 0x380}, "no change is missing in the stream"},
+	} {
+		_, err := resume(tc.slot, cp, tail, "EVENTS", false)
+		require.ErrorContains(t, err, tc.want)
+	}
 }
 
 func TestResumeIsFencedByARelayOfAnotherSlot(t *testing.T) {

@@ -70,11 +70,13 @@ type Checkpoint struct {
 	SystemID        string
 	Timeline        int32  // 0 when unknown
 	Lineage         string // part of every event id; made with the slot
-	Confirmed       LSN    // everything that ended before it is in the stream
+	Confirmed       LSN    // everything that ended before it is in the stream, and has settled there
 	Position        Position
 	Stream          string
 	StreamSeq       uint64
+	SettledSeq      uint64 // of what came behind it in the stream the slot still holds everything
 	StreamCreatedAt time.Time
+	SavedAt         time.Time // by the database's clock; Load tells it
 }
 
 // Checkpoints keeps one Checkpoint per slot.

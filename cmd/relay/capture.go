@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,7 +17,7 @@ import (
 const (
 	// How often a standby looks whether the slot is free.
 	standbyEvery = 500 * time.Millisecond
-	// How often it is looked whether the table of a dormant mapping exists by now,
+	// How often it is looked whether the tables of mappings exist and are published,
 	// and how often what Postgres refused is tried again.
 	dormantEvery = time.Second
 	refusedEvery = 10 * time.Second
@@ -109,7 +110,7 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
-	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint != nil))
+	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint))
 	if err != nil {
 		return err
 	}
@@ -122,12 +123,13 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}()
 	s.reportDormant(ctx, src.Dormant())
+	lag := s.confirmLag(ctx)
 	writer := s.nats.Writer()
 	defer writer.Close()
 	changed := make(chan []relay.TableNeed, 1)
 	engine, err := relay.NewCapture(relay.CaptureConfig{
 		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store,
-		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, Logger: s.log, Observer: s.observer(changed),
+		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, ConfirmLag: lag, Logger: s.log, Observer: s.observer(changed),
 	})
 	if err != nil {
 		return err
@@ -143,12 +145,16 @@ func (s *session) run(ctx context.Context) error {
 }
 
 // sourceConfig is also what setup and doctor look at.
-func (p *process) sourceConfig(catalog *relay.Catalog, expectSlot bool) pgsource.Config {
+func (p *process) sourceConfig(catalog *relay.Catalog, checkpoint *relay.Checkpoint) pgsource.Config {
+	var published relay.LSN
+	if checkpoint != nil {
+		published = max(checkpoint.Confirmed, checkpoint.Position.CommitLSN)
+	}
 	control := relay.DefaultControlTables()
 	return pgsource.Config{
 		URL: p.cfg.Source.URL, Slot: p.cfg.Source.Slot, Publication: p.cfg.Source.Publication,
 		Tables: catalog.Tables(), ControlTables: []string{control.Events, control.Mappings, control.Webhooks, control.Outbox},
-		CreateSlot: true, ExpectSlot: expectSlot, AcceptGap: p.acceptGap,
+		CreateSlot: true, ExpectSlot: checkpoint != nil, Published: published, AcceptGap: p.acceptGap,
 		OnReceived: p.received, Logger: p.log,
 	}
 }
@@ -185,18 +191,21 @@ func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
 }
 
 // publishTables puts the tables of new mappings into the publication while the
-// relay streams, and those of dormant ones once they exist. It tries again while a
-// lock or a missing right is in the way. The mapping is in force already; rows
-// written once the table is published are sent.
+// relay streams, those of dormant ones once they exist, and those that have left it:
+// dropped tables do, and are often made again. It tries again while a lock or a missing
+// right is in the way. The mapping is in force already; rows written once the table is
+// published are sent.
 func (s *session) publishTables(ctx context.Context, src *pgsource.Source, tables []relay.TableNeed, changed <-chan []relay.TableNeed) error {
 	dormant, failed := src.Dormant(), false
 	look := time.NewTicker(dormantEvery)
 	defer look.Stop()
 	for {
+		var gone []string
 		select {
 		case tables = <-changed:
 		case <-look.C:
-			if !failed && !s.awake(ctx, dormant) {
+			var found bool
+			if found, gone = s.unpublished(ctx, tables, dormant); !failed && !found {
 				continue
 			}
 		case <-ctx.Done():
@@ -211,25 +220,29 @@ func (s *session) publishTables(ctx context.Context, src *pgsource.Source, table
 		look.Reset(dormantEvery)
 		dormant = now
 		s.reportDormant(ctx, dormant)
+		for _, name := range gone {
+			s.log.WarnContext(ctx, "table was not in the publication and is again: rows written meanwhile are not in the stream", "relation", name)
+		}
 	}
 }
 
-// awake reports whether a table that a dormant mapping waits for is there now.
-func (s *session) awake(ctx context.Context, dormant []pgsource.Dormant) bool {
-	var missing []string
-	for _, d := range dormant {
-		if d.Missing {
-			missing = append(missing, d.Table)
+// unpublished reports whether there are tables to publish, and which of them no dormant
+// mapping waits for: these were published before.
+func (s *session) unpublished(ctx context.Context, tables []relay.TableNeed, dormant []pgsource.Dormant) (found bool, gone []string) {
+	names := make([]string, len(tables))
+	for i, need := range tables {
+		names[i] = need.Name
+	}
+	missing, err := s.store.Unpublished(ctx, s.cfg.Source.Publication, names)
+	if err != nil && ctx.Err() == nil {
+		s.log.DebugContext(ctx, "tables of mappings not looked up", "error", err)
+	}
+	for _, name := range missing {
+		if !slices.ContainsFunc(dormant, func(d pgsource.Dormant) bool { return d.Table == name }) {
+			gone = append(gone, name)
 		}
 	}
-	if len(missing) == 0 {
-		return false
-	}
-	found, err := s.store.AnyTable(ctx, missing)
-	if err != nil && ctx.Err() == nil {
-		s.log.DebugContext(ctx, "dormant tables not looked up", "error", err)
-	}
-	return found
+	return len(missing) > 0, gone
 }
 
 func (s *session) reportDormant(ctx context.Context, dormant []pgsource.Dormant) {

@@ -25,7 +25,7 @@ type doctorCmd struct {
 
 // finding is one line of the doctor's report.
 type finding struct {
-	Severity string `json:"severity"` // ok, warning or error
+	Severity string `json:"severity"` // ok, note, warning or error
 	Area     string `json:"area"`
 	Finding  string `json:"finding"`
 	Remedy   string `json:"remedy,omitempty"`
@@ -33,6 +33,7 @@ type finding struct {
 
 const (
 	sevOK      = "ok"
+	sevNote    = "note" // worth to know, nothing to do
 	sevWarning = "warning"
 	sevError   = "error"
 )
@@ -41,11 +42,11 @@ const (
 type doctor struct {
 	cfg      config.Config
 	keyring  *secret.Keyring
-	findings []finding
+	findings findings
 }
 
 func (d *doctor) add(severity, area, what, remedy string) {
-	d.findings = append(d.findings, finding{severity, area, what, remedy})
+	d.findings.add(severity, area, what, remedy)
 }
 
 func (d *doctor) fail(area string, err error) {
@@ -78,16 +79,20 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 	if err := d.print(a.stdout, c.JSON); err != nil {
 		return err
 	}
-	errs := 0
-	for _, f := range d.findings {
-		if f.Severity == sevError {
-			errs++
-		}
-	}
-	if errs > 0 {
+	if errs := d.count(sevError); errs > 0 {
 		return fmt.Errorf("the doctor found %s", counted(errs, "error"))
 	}
 	return nil
+}
+
+func (d *doctor) count(severity string) int {
+	n := 0
+	for _, f := range d.findings {
+		if f.Severity == severity {
+			n++
+		}
+	}
+	return n
 }
 
 func (d *doctor) print(w io.Writer, asJSON bool) error {
@@ -97,14 +102,24 @@ func (d *doctor) print(w io.Writer, asJSON bool) error {
 		return enc.Encode(d.findings)
 	}
 	paint := painter(w)
-	marks := map[string]string{sevOK: paint(green, "ok     "), sevWarning: paint(yellow, "warning"), sevError: paint(red, "error  ")}
+	marks := map[string]string{sevOK: paint(green, "ok     "), sevNote: paint(cyan, "note   "), sevWarning: paint(yellow, "warning"), sevError: paint(red, "error  ")}
 	for _, f := range d.findings {
 		fmt.Fprintf(w, "%s  %-13s %s\n", marks[f.Severity], f.Area, indented(f.Finding, 23))
 		if f.Remedy != "" {
 			fmt.Fprintf(w, "%24s%s\n", "→ ", indented(f.Remedy, 24))
 		}
 	}
-	return nil
+	var found []string
+	for _, severity := range []string{sevError, sevWarning, sevNote} {
+		if n := d.count(severity); n > 0 {
+			found = append(found, counted(n, severity))
+		}
+	}
+	if found == nil {
+		found = []string{"all is well"}
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(found, ", "))
+	return err
 }
 
 // indented puts blanks before all lines but the first. Keys of filters and ids of rows
@@ -137,7 +152,8 @@ func (d *doctor) database(ctx context.Context, pool *pgxpool.Pool) {
 		d.fail("checkpoint", err)
 		return
 	}
-	d.capture(ctx, catalog, checkpoint != nil)
+	d.capture(ctx, catalog, checkpoint)
+	d.source(ctx, catalog)
 	d.slot(ctx, pool, checkpoint != nil)
 	d.mappings(catalog)
 	d.webhooks(ctx, pool, store)
@@ -168,9 +184,9 @@ func (d *doctor) migrations(ctx context.Context, pool *pgxpool.Pool) (applied bo
 }
 
 // capture asks the same questions as relay setup, about a missing or lost slot too.
-func (d *doctor) capture(ctx context.Context, catalog *relay.Catalog, expectSlot bool) {
+func (d *doctor) capture(ctx context.Context, catalog *relay.Catalog, checkpoint *relay.Checkpoint) {
 	p := &process{cfg: d.cfg}
-	steps, err := pgsource.Plan(ctx, p.sourceConfig(catalog, expectSlot))
+	steps, err := pgsource.Plan(ctx, p.sourceConfig(catalog, checkpoint))
 	if err != nil {
 		d.fail("capture", err)
 		return
@@ -187,6 +203,17 @@ func (d *doctor) capture(ctx context.Context, catalog *relay.Catalog, expectSlot
 	for _, t := range steps.Dormant {
 		d.add(sevWarning, "mappings", t.Table+" "+t.Reason+": its mappings are dormant", "")
 	}
+}
+
+// source judges what the server tells.
+func (d *doctor) source(ctx context.Context, catalog *relay.Catalog) {
+	p := &process{cfg: d.cfg}
+	facts, err := pgsource.Examine(ctx, p.sourceConfig(catalog, nil))
+	if err != nil {
+		d.fail("postgres", err)
+		return
+	}
+	d.findings = append(d.findings, judgePostgres(&facts, d.cfg.Source)...)
 }
 
 func (d *doctor) slot(ctx context.Context, pool *pgxpool.Pool, expected bool) {
@@ -273,28 +300,6 @@ func (d *doctor) webhooks(ctx context.Context, pool *pgxpool.Pool, store *pgstor
 		d.add(sevWarning, "secrets", plural(unsigned, "webhook has", "webhooks have")+" no signing secret: what they get is unsigned", "set zapier_webhooks.signing_secret to whsec_ and 32 random bytes in base64")
 	}
 	d.add(sevOK, "webhooks", counted(total, "subscription"), "")
-}
-
-func (d *doctor) nats(ctx context.Context) {
-	if d.cfg.NATS.Embedded() {
-		d.add(sevOK, "nats", "runs inside relay run, store in "+d.cfg.NATS.Dir+"; it syncs to disk every two minutes, so a power cut can cost the newest events of the stream", "")
-		return
-	}
-	client, err := connectNATS(ctx, d.cfg)
-	if err != nil {
-		d.fail("nats", err)
-		return
-	}
-	defer client.Close()
-	if err := client.CheckStream(ctx); err != nil {
-		if final(err) {
-			d.fail("nats", err)
-			return
-		}
-		d.add(sevOK, "nats", "connected; stream "+d.cfg.NATS.Stream+" does not exist yet, relay run creates it", "")
-		return
-	}
-	d.add(sevOK, "nats", "connected; stream "+d.cfg.NATS.Stream+" fits", "")
 }
 
 // counted is a number with its noun.

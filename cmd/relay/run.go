@@ -113,6 +113,7 @@ type process struct {
 	store    *pgstore.Store
 	nats     *natsstream.Client
 	listen   string
+	warned   bool // of the log that the slot keeps; the guard's
 }
 
 func (p *process) has(role string) bool { return slices.Contains(p.roles, role) }
@@ -167,6 +168,8 @@ func (p *process) run(ctx context.Context) (err error) {
 		return err
 	}
 	p.log.InfoContext(ctx, "relay started", "version", version, "listen", p.listen, "roles", strings.Join(p.roles, ","))
+	guarded := p.startGuard(work, stopWork)
+	defer func() { err = worst(err, guarded(stopWork)) }()
 	if err := p.connect(work); err != nil {
 		return p.endOfStart(ctx, err)
 	}

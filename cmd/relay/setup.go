@@ -38,7 +38,7 @@ func (c *setupCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
 	p := &process{cfg: cfg, log: log}
-	source := p.sourceConfig(catalog, checkpoint != nil) // a slot that is gone is not replaced without a word
+	source := p.sourceConfig(catalog, checkpoint) // a slot that is gone is not replaced without a word
 
 	var steps pgsource.Steps
 	if c.Print {

@@ -59,7 +59,27 @@ type Source struct {
 
 	// Publication names the published tables. Defaults to relay.
 	Publication string `yaml:"publication" env:"RELAY_PUBLICATION"`
+
+	// Heartbeat is the least time between two messages that are written into the
+	// log while other databases of the server fill it and this one is idle. 0: none.
+	// Defaults to 10s.
+	Heartbeat time.Duration `yaml:"heartbeat" env:"RELAY_HEARTBEAT"`
+
+	// WALBudget is how much log the slot may keep on the server's disk; a warning
+	// comes at 70 percent of it. 0: no limit but the server's own. Defaults to 10GB.
+	WALBudget Bytes `yaml:"wal_budget" env:"RELAY_WAL_BUDGET"`
+
+	// WALPolicy is what happens beyond the budget: warn, halt, or drop-slot, which
+	// gives changes up to save the disk. Defaults to warn.
+	WALPolicy string `yaml:"wal_policy" env:"RELAY_WAL_POLICY"`
 }
+
+// Values of Source.WALPolicy.
+const (
+	PolicyWarn     = "warn"
+	PolicyHalt     = "halt"
+	PolicyDropSlot = "drop-slot"
+)
 
 // NATS is the JetStream that keeps the events.
 type NATS struct {
@@ -76,6 +96,17 @@ type NATS struct {
 
 	// Stream names the JetStream stream. Defaults to EVENTS.
 	Stream string `yaml:"stream" env:"RELAY_STREAM"`
+
+	// ConfirmLag is how long the slot keeps what the stream has acknowledged: longer
+	// than the server needs to sync it to disk. What a power cut takes from the
+	// stream is then published again. Defaults to 5m; 0 where the server is known to
+	// sync always.
+	ConfirmLag time.Duration `yaml:"confirm_lag" env:"RELAY_CONFIRM_LAG"`
+
+	// MonitorURL is the monitoring address of every server, http://nats:8222 and the
+	// like, separated by commas. When all of them say that they sync always, there
+	// is no confirm lag. Empty, the default: they are not asked.
+	MonitorURL secret.String `yaml:"monitor_url" env:"RELAY_NATS_MONITOR_URL"`
 }
 
 // Embedded reports whether the NATS server runs inside this process.
@@ -120,8 +151,8 @@ const (
 // but for Source.URL, which has no default.
 func Default() Config {
 	return Config{
-		Source:       Source{Slot: "relay", Publication: "relay"},
-		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS"},
+		Source:       Source{Slot: "relay", Publication: "relay", Heartbeat: 10 * time.Second, WALBudget: 10 << 30, WALPolicy: PolicyWarn},
+		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS", ConfirmLag: 5 * time.Minute},
 		Webhook:      Webhook{HTTPTimeout: 15 * time.Second},
 		Listen:       "127.0.0.1:8080",
 		DrainTimeout: 20 * time.Second,

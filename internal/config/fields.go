@@ -48,6 +48,8 @@ func (f field) wanted() string {
 		return "want true or false"
 	case time.Duration:
 		return "want a duration with its unit, such as 15s or 2m"
+	case Bytes:
+		return "want an amount of data with its unit, such as 512MB or 10GB"
 	case []time.Duration:
 		return "want a list of durations with their units, such as 1s, 10s, 2m"
 	case []netip.Prefix:

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,6 +20,9 @@ const (
 	maxDrain       = time.Hour
 	maxRetryDelay  = 30 * 24 * time.Hour
 	maxRetries     = 100
+	maxHeartbeat   = time.Hour
+	maxConfirmLag  = 24 * time.Hour
+	leastBudget    = Bytes(64 << 20) // the server keeps a few log files for any slot
 )
 
 // slotName is what Postgres accepts for a replication slot.
@@ -36,6 +40,7 @@ func (p *problems) validate(c *Config) {
 		check.env[f.key] = f.env
 	}
 	check.source(c.Source)
+	check.guard(c.Source)
 	check.nats(c.NATS)
 	check.webhook(c.Webhook)
 	check.address("listen", c.Listen)
@@ -68,7 +73,27 @@ func (c checks) source(s Source) {
 	}
 }
 
+func (c checks) guard(s Source) {
+	if s.Heartbeat != 0 {
+		c.within("source.heartbeat", s.Heartbeat, time.Second, maxHeartbeat)
+	}
+	if s.WALBudget != 0 && s.WALBudget < leastBudget {
+		c.at("source.wal_budget", "is %s; want 0 for none, or %s and more: the server keeps some log for every slot", s.WALBudget, leastBudget)
+	}
+	if !slices.Contains([]string{PolicyWarn, PolicyHalt, PolicyDropSlot}, s.WALPolicy) {
+		c.at("source.wal_policy", "is %s; want %s, %s or %s", quote(s.WALPolicy), PolicyWarn, PolicyHalt, PolicyDropSlot)
+	}
+}
+
 func (c checks) nats(n NATS) {
+	c.within("nats.confirm_lag", n.ConfirmLag, 0, maxConfirmLag)
+	for server := range strings.SplitSeq(n.MonitorURL.Reveal(), ",") {
+		u, err := url.Parse(strings.TrimSpace(server))
+		if !n.MonitorURL.IsZero() && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+			c.at("nats.monitor_url", "is no list of monitoring addresses; want http://nats:8222, several separated by commas")
+			break
+		}
+	}
 	if n.Embedded() {
 		if n.Dir == "" {
 			c.at("nats.dir", "is empty; name a folder that survives a restart, or set nats.url (%s)", c.env["nats.url"])

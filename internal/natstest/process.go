@@ -22,7 +22,8 @@ const configEnv = "RELAY_NATSTEST_CONFIG"
 
 // Process is a NATS server in a process of its own.
 type Process struct {
-	URL string // stable over restarts
+	URL      string // stable over restarts
+	StoreDir string // of JetStream
 
 	t      testing.TB
 	config string
@@ -71,8 +72,9 @@ func NewProcess(t testing.TB, config ...string) *Process {
 		config: filepath.Join(dir, "nats.conf"),
 		log:    filepath.Join(dir, "nats.log"),
 	}
+	p.StoreDir = filepath.Join(dir, "store")
 	own := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nlog_file: %q\njetstream { store_dir: %q }\n",
-		port, p.log, filepath.Join(dir, "store"))
+		port, p.log, p.StoreDir)
 	require.NoError(t, os.WriteFile(p.config, []byte(own+strings.Join(config, "\n")), 0o600))
 	p.Start()
 	t.Cleanup(p.Kill)

@@ -65,6 +65,13 @@ func (h *Health) Set(part string, state State, reason string) (changed bool) {
 	return changed
 }
 
+// Is reports whether a part is in the state.
+func (h *Health) Is(part string, state State) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.parts[part].State == state
+}
+
 // report is the body of /readyz.
 type report struct {
 	State  State           `json:"state"`

@@ -45,17 +45,21 @@ type positionReport struct {
 	Published string `json:"published"`
 	Confirmed string `json:"confirmed"`
 	StreamSeq uint64 `json:"stream_seq"`
-	LagBytes  uint64 `json:"lag_bytes"` // received and not yet confirmed
+	LagBytes  uint64 `json:"lag_bytes"` // received and not yet in the stream
 }
 
 func (p *Position) report() positionReport {
-	received, confirmed := p.received.Load(), p.confirmed.Load()
-	received = max(received, p.published.Load(), confirmed)
+	received, published := p.received.Load(), p.published.Load()
+	received = max(received, published)
 	return positionReport{
-		Received: relay.LSN(received).String(), Published: relay.LSN(p.published.Load()).String(), Confirmed: relay.LSN(confirmed).String(),
-		StreamSeq: p.seq.Load(), LagBytes: received - confirmed,
+		Received: relay.LSN(received).String(), Published: relay.LSN(published).String(), Confirmed: relay.LSN(p.confirmed.Load()).String(),
+		StreamSeq: p.seq.Load(), LagBytes: received - published,
 	}
 }
+
+// Held is the log position up to which everything is in the stream, zero before the
+// first session.
+func (p *Position) Held() relay.LSN { return relay.LSN(p.published.Load()) }
 
 // Metrics are the process's Prometheus metrics.
 type Metrics struct {
@@ -72,6 +76,10 @@ type Metrics struct {
 	undecided  prometheus.Counter
 	unreadable prometheus.Counter
 	restarts   *prometheus.CounterVec
+	retained   prometheus.Gauge
+	budget     prometheus.Gauge
+	openTx     prometheus.Gauge
+	heartbeats atomic.Int64
 }
 
 // NewMetrics registers all metrics, and gauges that read pos and health.
@@ -90,16 +98,22 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value which the event does not show."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_stream_unreadable_total", Help: "Stream messages that are no usable events."}),
 		restarts:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_session_restarts_total", Help: "Sessions that ended with an error and were begun again."}, []string{"part"}),
+		retained:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_slot_retained_bytes", Help: "Log that the server keeps on its disk for the slot."}),
+		budget:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_slot_budget_bytes", Help: "Log that the slot may keep: wal_budget, or the server's own limit when that is less; 0 for no limit."}),
+		openTx:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_open_transaction_seconds", Help: "Age of the oldest transaction that holds the log, 0 when none is older than ten minutes."}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
 		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		m.retained, m.budget, m.openTx,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
+			func() float64 { return float64(m.heartbeats.Load()) }),
 		gauge("relay_received_lsn", "Log position received, in bytes.", func() float64 { return float64(pos.received.Load()) }),
 		gauge("relay_published_lsn", "Log position held by the stream, in bytes.", func() float64 { return float64(pos.published.Load()) }),
 		gauge("relay_confirmed_lsn", "Log position confirmed to the slot, in bytes.", func() float64 { return float64(pos.confirmed.Load()) }),
-		gauge("relay_lag_bytes", "Log received and not yet confirmed, in bytes.", func() float64 { return float64(pos.report().LagBytes) }),
+		gauge("relay_lag_bytes", "Log received and not yet in the stream, in bytes.", func() float64 { return float64(pos.report().LagBytes) }),
 		gauge("relay_stream_sequence", "Sequence of the last message known to be stored.", func() float64 { return float64(pos.seq.Load()) }),
 		gauge("relay_ready", "1 when /readyz answers 200.", func() float64 {
 			if health.Ready() {
@@ -160,6 +174,14 @@ func (m *Metrics) Undecided(n int) { m.undecided.Add(float64(n)) }
 
 // Unreadable counts a stream message that is no usable event.
 func (m *Metrics) Unreadable() { m.unreadable.Inc() }
+
+// Slot notes what the slot keeps on its server's disk.
+func (m *Metrics) Slot(retained, budget int64, oldest time.Duration, heartbeats int) {
+	m.retained.Set(float64(retained))
+	m.budget.Set(float64(budget))
+	m.openTx.Set(oldest.Seconds())
+	m.heartbeats.Store(int64(heartbeats))
+}
 
 // Restart counts a session that is begun again.
 func (m *Metrics) Restart(part string) { m.restarts.WithLabelValues(part).Inc() }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -99,7 +100,7 @@ func TestPositionNeverGoesBack(t *testing.T) {
 	f.position.Confirmed(0x16B3700)
 	f.position.Confirmed(0x100)
 	_, body := get(t, f.url+"/v1/position")
-	require.JSONEq(t, `{"received":"0/16B3800","published":"0/16B3748","confirmed":"0/16B3700","stream_seq":8,"lag_bytes":256}`, body)
+	require.JSONEq(t, `{"received":"0/16B3800","published":"0/16B3748","confirmed":"0/16B3700","stream_seq":8,"lag_bytes":184}`, body)
 }
 
 func TestMetricsAreServed(t *testing.T) {
@@ -108,10 +109,12 @@ func TestMetricsAreServed(t *testing.T) {
 	f.metrics.Refused("m1", true)
 	f.metrics.Outcome("delivered", 1)
 	f.metrics.Subscriptions(9, 3, 2)
+	f.metrics.Slot(640, 1024, 90*time.Second, 4)
 	_, body := get(t, f.url+"/metrics")
 	for _, line := range []string{
 		"relay_changes_total 3", `relay_mapping_refused{mapping="m1"} 1`, `relay_delivery_outcomes_total{outcome="delivered"} 1`, "relay_ready 0",
 		`relay_subscriptions{state="usable"} 6`, `relay_subscriptions{state="broken"} 3`, "relay_filters_quarantined 2",
+		"relay_slot_retained_bytes 640", "relay_slot_budget_bytes 1024", "relay_open_transaction_seconds 90", "relay_heartbeats_total 4",
 	} {
 		require.Contains(t, body, line)
 	}

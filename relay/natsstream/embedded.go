@@ -82,6 +82,8 @@ func embeddedOptions(ctx context.Context, cfg EmbeddedConfig) (*server.Options, 
 		StoreDir:   cfg.Dir,
 		MaxPayload: int32(cfg.MaxPayload),
 		NoSigs:     true,
+
+		SyncInterval: EmbeddedSync,
 	}
 	if cfg.Listen == noListener {
 		opts.DontListen = true

@@ -139,7 +139,7 @@ func (f *Feed) decode(msgs []*nats.Msg) []relay.StreamMessage {
 	batch := make([]relay.StreamMessage, 0, len(msgs))
 	for _, msg := range msgs {
 		if m, ok := decode(msg); ok {
-			m.Again = m.Again || f.doubtful || m.Seq <= max(f.madeAt.Load(), f.joined.Load(), f.highest)
+			m.Again = m.Again || m.Event.Refilled || f.doubtful || m.Seq <= max(f.madeAt.Load(), f.joined.Load(), f.highest)
 			f.highest = max(f.highest, m.Seq)
 			batch = append(batch, m)
 		} else {

@@ -21,6 +21,7 @@ const (
 	headerControl = "Relay-Control"
 	headerCommit  = "Relay-Committed" // when the transaction was committed
 	headerLineage = "Relay-Lineage"   // of the slot that the event was read from
+	headerRefill  = "Relay-Refilled"  // "true" when the stream may have held the event before and lost it; else absent
 )
 
 const (
@@ -128,13 +129,19 @@ func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
 		e.values[i][0] = all[from:end]
 		from = end
 	}
+	if ev.Refilled {
+		e.msg.Header[headerRefill] = []string{"true"}
+	} else {
+		delete(e.msg.Header, headerRefill)
+	}
 	e.msg.Data = ev.Body
 	return &e.msg
 }
 
-// appendID writes the id of a message: the event's, or one for an announcement.
+// appendID writes the id of a message: the event's, or one for an announcement that
+// has none.
 func appendID(b []byte, ev *relay.Event) []byte {
-	if ev.IsControl() {
+	if ev.IsControl() && ev.ID == "" {
 		return ev.Position.Append(append(b, idControl...))
 	}
 	return appendEscaped(b, ev.ID)
@@ -246,7 +253,7 @@ func parseHeader(h nats.Header, ev *relay.Event) (control uint64, err error) {
 	if ev.CommittedAt, err = time.Parse(time.RFC3339Nano, h.Get(headerCommit)); err != nil {
 		return 0, fmt.Errorf("%s is not a time of RFC 3339", headerCommit)
 	}
-	ev.Lineage = h.Get(headerLineage)
+	ev.Lineage, ev.Refilled = h.Get(headerLineage), h.Get(headerRefill) != ""
 	if ev.ID, err = unescape(h.Get("ce-id")); err != nil || ev.ID == "" {
 		return 0, fmt.Errorf("ce-id is missing or not escaped")
 	}

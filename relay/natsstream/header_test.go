@@ -16,7 +16,7 @@ import (
 func TestHeadersReadBackAsTheEventTheyWereMadeFrom(t *testing.T) {
 	nasty := []string{"", "plain", "a b", "ä/ö%41", "\r\n\x00\x7f\"%", "a&b=c;d+e", strings.Repeat("x", 200)}
 	env := newEnvelope("a/b slot")
-	for _, s := range nasty {
+	for i, s := range nasty {
 		ev := relay.Event{
 			ID: "evt_1" + s, Type: "thing.updated",
 			Position:   relay.Position{CommitLSN: 0x16B3748, Ordinal: 12, Index: 3},
@@ -24,6 +24,7 @@ func TestHeadersReadBackAsTheEventTheyWereMadeFrom(t *testing.T) {
 			Table:      strings.ReplaceAll(s, "/", "."),
 			Key:        s,
 			OccurredAt: time.Date(2026, 11, 23, 10, 0, 0, 123456000, time.UTC),
+			Refilled:   i%2 == 0,
 		}
 		msg := env.fill(&ev, place{control: 7})
 		for name, values := range msg.Header {

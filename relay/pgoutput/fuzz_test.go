@@ -16,10 +16,15 @@ func FuzzDecode(f *testing.F) {
 		f.Add(g.wire)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var d pgoutput.Decoder
-		allocated := heapMeter()
-		m, err := d.Decode(b)
-		require.LessOrEqual(t, allocated(), allocLimit(len(b)))
+		var (
+			m   pgoutput.Message
+			err error
+		)
+		limit := allocLimit(len(b))
+		require.LessOrEqual(t, allocated(limit, func() {
+			var d pgoutput.Decoder
+			m, err = d.Decode(b)
+		}), limit)
 		if err != nil {
 			require.Nil(t, m)
 			return

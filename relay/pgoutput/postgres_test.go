@@ -216,6 +216,48 @@ func writeCorpus(t *testing.T, seen map[string][]byte) {
 	}
 }
 
+// What later versions of the protocol add is not asked for. A slot that was made with
+// two_phase sends a part of it all the same, and servers have been seen to send stray
+// stream messages.
+func TestMessagesOfLaterProtocolsAreToldFromThoseOfOurs(t *testing.T) {
+	cluster := pgtest.NewCluster(t, pgtest.Options{Settings: map[string]string{"max_prepared_transactions": "10", "logical_decoding_work_mem": "64kB"}})
+	db := cluster.New(t)
+	db.Exec(`create table t (id int primary key, v text); create publication pub for all tables`)
+	for _, slot := range []string{"one", "three"} {
+		db.Exec(`select pg_create_logical_replication_slot($1, 'pgoutput', false, true)`, slot)
+	}
+	db.Exec(`begin; insert into t values (1); prepare transaction 'a'`)
+	db.Exec(`begin; insert into t values (2); prepare transaction 'b'`)
+	db.Exec(`commit prepared 'a'`)
+	db.Exec(`rollback prepared 'b'`)
+	fill := func(from int) string {
+		return fmt.Sprintf(`insert into t select i, repeat('x', 1000) from generate_series(%d, %d) i`, from, from+999)
+	}
+	db.Exec(`begin; ` + fill(1000) + `; savepoint s; ` + fill(2000) + `; rollback to s; ` + fill(3000) + `; commit`)
+	db.Exec(`begin; ` + fill(5000) + `; rollback`)
+	db.Exec(`begin; ` + fill(6000) + `; prepare transaction 'c'`)
+	db.Exec(`commit prepared 'c'`)
+
+	const read = `select data from pg_logical_slot_get_binary_changes($1, null, null, 'publication_names', 'pub', 'proto_version', `
+	kinds := func(stream [][]byte) string {
+		var d pgoutput.Decoder
+		seen := map[byte]bool{}
+		for _, b := range stream {
+			seen[b[0]] = true
+			m, err := d.Decode(b)
+			if _, ours := m.(*pgoutput.Unknown); ours != strings.ContainsRune("bPKrSEcAp", rune(b[0])) {
+				require.Fail(t, "taken for another", "%q", b[0])
+			}
+			if m == nil {
+				require.Error(t, err) // a row with the number of its transaction in front
+			}
+		}
+		return string(slices.Sorted(maps.Keys(seen)))
+	}
+	require.Equal(t, "BCIKPRbr", kinds(pgtest.All[[]byte](db, read+`'1')`, "one")))
+	require.Equal(t, "AEIKPRSbcpr", kinds(pgtest.All[[]byte](db, read+`'3', 'two_phase', 'on', 'streaming', 'on')`, "three")))
+}
+
 func TestAServerUnderstandsTheStatusAndIsUnderstood(t *testing.T) {
 	db := pgtest.New(t)
 	db.Exec(`create table things (id int primary key)`)

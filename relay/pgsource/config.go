@@ -42,6 +42,10 @@ type Config struct {
 	ExpectSlot bool
 	AcceptGap  bool
 
+	// Published is how far the log is in the stream, where that is known: a halt names
+	// it as the begin of what is lost.
+	Published relay.LSN
+
 	// BatchChanges and BatchBytes bound a batch, a little loosely: the row that
 	// reaches a bound is still in. Default 1024 and 1 MiB.
 	BatchChanges int

@@ -62,6 +62,8 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 		// An exported snapshot is an open transaction, for as long as it is read.
 		"idle_in_transaction_session_timeout": "0",
 		"statement_timeout":                   "0",
+		// So that the names in values, as of regclass, come with their schema.
+		"search_path": "",
 	})
 	// Creating a slot waits for transactions. Without a cancel request the server
 	// would go on waiting, and hold the name, after we went away.
@@ -72,8 +74,19 @@ func connectReplication(ctx context.Context, url secret.String, slot string) (*p
 	if err != nil {
 		return nil, connectError(err, cfg)
 	}
+	if conn.ParameterStatus("server_encoding") != noEncoding {
+		return conn, nil
+	}
+	// Such a database holds bytes that are not UTF-8. Asked for UTF-8, the server would
+	// fail at the first of them, again and again; so it sends them as they are.
+	if _, err := conn.Exec(ctx, "SET client_encoding = "+noEncoding).ReadAll(); err != nil {
+		_ = conn.Close(ctx)
+		return nil, connectError(err, cfg)
+	}
 	return conn, nil
 }
+
+const noEncoding = "SQL_ASCII"
 
 // adjust puts our own connect timeout in the place of the driver's long default.
 func adjust(cfg *pgconn.Config) {

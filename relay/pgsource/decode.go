@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dot-do/relay/relay"
@@ -16,14 +18,14 @@ func isRow(kind byte) bool { return kind == 'I' || kind == 'U' || kind == 'D' }
 func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.Timestamp) error {
 	switch m := m.(type) {
 	case *pgoutput.Insert:
-		return r.row(relay.OpInsert, m.RelationOID, pgoutput.OldNone, nil, m.New)
+		return r.row(ctx, relay.OpInsert, m.RelationOID, pgoutput.OldNone, nil, m.New)
 	case *pgoutput.Update:
-		return r.row(relay.OpUpdate, m.RelationOID, m.OldKind, m.Old, m.New)
+		return r.row(ctx, relay.OpUpdate, m.RelationOID, m.OldKind, m.Old, m.New)
 	case *pgoutput.Delete:
-		return r.row(relay.OpDelete, m.RelationOID, m.OldKind, m.Old, nil)
+		return r.row(ctx, relay.OpDelete, m.RelationOID, m.OldKind, m.Old, nil)
 	case *pgoutput.Truncate:
 		for _, oid := range m.RelationOIDs {
-			if err := r.row(relay.OpTruncate, oid, pgoutput.OldNone, nil, nil); err != nil {
+			if err := r.row(ctx, relay.OpTruncate, oid, pgoutput.OldNone, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -31,6 +33,7 @@ func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.
 		if r.tx.open {
 			return errors.New("begin inside a transaction")
 		}
+		r.s.catalog.at(m.XID)
 		r.tx = transaction{open: true, xid: m.XID, final: relay.LSN(m.FinalLSN), time: m.CommitTime.Time()}
 		r.behind = time.Duration(sent-m.CommitTime)*time.Microsecond > lagging
 	case *pgoutput.Commit:
@@ -41,12 +44,35 @@ func (r *reader) decoded(ctx context.Context, m pgoutput.Message, sent pgoutput.
 			return err
 		}
 		r.rels[m.OID] = rel
-	case *pgoutput.Origin, *pgoutput.Type, *pgoutput.LogicalMessage:
+		return r.prune(ctx)
+	case *pgoutput.Type:
+		r.s.catalog.announce(m)
+	case *pgoutput.Origin, *pgoutput.LogicalMessage:
 		// Nothing here depends on them. They are no row changes and take no ordinal.
 	default:
 		r.unknown("change", byte(m.Kind()))
 	}
 	return nil
+}
+
+// prune forgets tables that were dropped, when there are many: some applications make
+// tables and drop them all the time. Those that do not exist at some moment have no
+// rows behind it, so they are forgotten once that moment of the log was read.
+func (r *reader) prune(ctx context.Context) error {
+	if len(r.dead) > 0 && r.tx.final > r.deadAt {
+		for _, oid := range r.dead {
+			delete(r.rels, oid)
+			delete(r.s.catalog.keys, oid)
+		}
+		r.dead, r.pruneAt = nil, max(maxKept, 2*len(r.rels))
+	}
+	if len(r.rels) < r.pruneAt || len(r.dead) > 0 {
+		return nil
+	}
+	r.pruneAt = 2 * len(r.rels)
+	var err error
+	r.dead, r.deadAt, err = r.s.catalog.gone(ctx, slices.Collect(maps.Keys(r.rels)))
+	return err
 }
 
 func (r *reader) committed(m *pgoutput.Commit) error {
@@ -63,7 +89,7 @@ func (r *reader) committed(m *pgoutput.Commit) error {
 }
 
 // row adds one row change to cur.
-func (r *reader) row(op relay.Op, oid uint32, oldKind pgoutput.OldKind, oldRow, newRow pgoutput.Tuple) error {
+func (r *reader) row(ctx context.Context, op relay.Op, oid uint32, oldKind pgoutput.OldKind, oldRow, newRow pgoutput.Tuple) error {
 	if !r.tx.open {
 		return fmt.Errorf("%s outside of a transaction", op)
 	}
@@ -73,6 +99,11 @@ func (r *reader) row(op relay.Op, oid uint32, oldKind pgoutput.OldKind, oldRow, 
 	}
 	if r.tx.ordinal == math.MaxUint32 {
 		return fmt.Errorf("transaction %d has too many rows to be numbered", r.tx.xid)
+	}
+	if len(rel.composites) > 0 {
+		if now := r.s.catalog.refresh(ctx, rel, newRow, oldRow); now != rel {
+			rel, r.rels[oid] = now, now
+		}
 	}
 	c := relay.Change{
 		Position: relay.Position{CommitLSN: r.tx.final, Ordinal: r.tx.ordinal},

@@ -48,7 +48,7 @@ func (s *Source) startError(pg *pgconn.PgError) error {
 	case codeObjectInUse:
 		return fmt.Errorf("%w: %w", err, relay.ErrSlotActive)
 	case codeUndefinedObject:
-		return slotMissing(s.cfg.Slot)
+		return s.cfg.slotMissing()
 	case codeNotInRequiredState, codeUndefinedFile:
 		return s.lost(err)
 	case codeTooManyConnections:
@@ -85,11 +85,14 @@ func (s *Source) lost(err error) error {
 }
 
 func (s *Source) publicationMissing(err error) error {
-	return relay.Halt("publication_missing",
-		fmt.Errorf("%w; changes from %s on cannot be decoded", err, relay.LSN(s.confirmed.Load())),
+	return publicationGone(s.cfg.Slot, s.cfg.Publication, fmt.Errorf("%w; changes from %s on cannot be decoded", err, relay.LSN(s.confirmed.Load())))
+}
+
+func publicationGone(slot, publication string, err error) error {
+	return relay.Halt("publication_missing", err,
 		fmt.Sprintf("publication %q has to exist at every point of the log that the slot still holds: recreating it helps only for later changes. "+
 			"Create it with `relay setup`, drop the slot with SELECT pg_drop_replication_slot(%s); and run `relay run --accept-gap`",
-			s.cfg.Publication, literal(s.cfg.Slot)))
+			publication, literal(slot)))
 }
 
 const (
@@ -97,7 +100,10 @@ const (
 	gapRemedy  = "bring the slot back with the database it belongs to, or run `relay run --accept-gap` to make a new one and go on from now"
 )
 
-func slotMissing(slot string) error {
-	return relay.Halt("slot_missing",
-		fmt.Errorf("slot %q is gone: changes since the last checkpoint can no longer be read", slot), gapRemedy)
+func (c Config) slotMissing() error {
+	from := "since the last checkpoint"
+	if c.Published > 0 {
+		from = "after " + c.Published.String()
+	}
+	return relay.Halt("slot_missing", fmt.Errorf("slot %q is gone: changes %s can no longer be read", c.Slot, from), gapRemedy)
 }

@@ -103,7 +103,7 @@ func TestAPositionOfZeroMovesNothingBack(t *testing.T) {
 }
 
 func offlineReader() *reader {
-	s := &Source{cfg: Config{Slot: "s", Publication: "p", BatchChanges: 10, BatchBytes: 1 << 10}, log: slog.New(slog.DiscardHandler), out: newHandoff()}
+	s := &Source{cfg: Config{Slot: "s", Publication: "p", BatchChanges: 10, BatchBytes: 1 << 10}, log: slog.New(slog.DiscardHandler), out: newHandoff(), catalog: &catalog{}}
 	return newReader(s)
 }
 

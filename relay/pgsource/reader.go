@@ -27,12 +27,17 @@ const (
 
 // reader turns the stream into batches.
 type reader struct {
-	s     *Source
-	wire  *wire
-	out   *handoff
-	pool  pool
-	dec   pgoutput.Decoder
-	rels  map[uint32]*relation
+	s    *Source
+	wire *wire
+	out  *handoff
+	pool pool
+	dec  pgoutput.Decoder
+	rels map[uint32]*relation
+
+	dead    []uint32 // tables that were gone at deadAt
+	deadAt  relay.LSN
+	pruneAt int // so many relations are too many
+
 	cur   *batch
 	heard heard
 
@@ -73,8 +78,8 @@ func (h *heard) silence() time.Duration {
 func newReader(s *Source) *reader {
 	r := &reader{
 		s: s, wire: s.wire, out: s.out, rels: map[uint32]*relation{},
-		pool:   pool{maxChanges: s.cfg.BatchChanges, maxBytes: s.cfg.BatchBytes},
-		commit: s.slot.Confirmed, pause: time.NewTimer(0),
+		pool:    pool{maxChanges: s.cfg.BatchChanges, maxBytes: s.cfg.BatchBytes},
+		pruneAt: maxKept, commit: s.slot.Confirmed, pause: time.NewTimer(0),
 	}
 	r.cur = r.pool.get()
 	r.heard.at.Store(time.Now().UnixNano())
@@ -214,7 +219,7 @@ func (r *reader) message(ctx context.Context, kind byte, body []byte, kept bool)
 		return r.s.noticeError(notice)
 	case 'c', 'C': // CopyDone, CommandComplete
 		return r.broken(errStopping)
-	case 'S': // ParameterStatus
+	case 'S', passedOver: // ParameterStatus
 	default:
 		r.unknown("message", kind)
 	}

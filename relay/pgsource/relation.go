@@ -2,7 +2,6 @@ package pgsource
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,22 +16,33 @@ import (
 const (
 	lookupTimeout = 30 * time.Second
 	maxTypeDepth  = 16 // of arrays and composites within each other
+	maxKept       = 1 << 12
 )
 
 // catalog looks up what the stream does not tell of a relation: its key and how
 // its types are built. It reads the present catalog, which may be newer than the
-// log; what it does not find is left plain. It is used by one goroutine at a time.
+// log, so what the stream does tell goes before it, and what neither knows is left
+// plain. It is used by one goroutine at a time.
 type catalog struct {
-	url   secret.String
-	conn  *pgx.Conn
-	types map[uint32]typeRow
-	known map[uint32]bool // relations described so far
+	url       secret.String
+	conn      *pgx.Conn
+	xid       uint32 // the transaction that is being read
+	types     map[uint32]typeRow
+	newer     uint32              // the first later transaction that altered one of them; 0: none
+	announced map[uint32]typeName // by the stream, for the relation that comes next
+	keys      map[uint32][]string // of the relations described so far
 }
 
 // relation is a described relation, with what is needed to read its old rows.
 type relation struct {
 	*relay.Relation
 
+	message    *pgoutput.Relation // that announced it
+	told       []typeName         // what the stream said of its columns' types
+	composites []int              // columns whose types hold composites: these change without an announcement
+	looked     time.Time          // when their types were read
+	newer      uint32             // from which transaction on they may be others
+	misfit     bool               // they did not fit a value
 	// Postgres calls the old row of a partition full when the partitioned table's
 	// identity is, whatever the partition's own: nulls may then stand for values
 	// that were not sent.
@@ -41,37 +51,50 @@ type relation struct {
 	bareNulls bool
 }
 
-// typeRow is what pg_type tells of a type.
-type typeRow struct {
-	OID        uint32
-	Base       uint32 // of a domain
-	Elem       uint32 // of a true array
-	Delim      string // of an element
-	FieldNames []string
-	FieldTypes []uint32
-}
-
 // describe builds the relation that a message announces.
 func (c *catalog) describe(ctx context.Context, m *pgoutput.Relation) (*relation, error) {
-	if c.known[m.OID] {
-		c.types = nil // something was altered; composites are not announced by themselves
+	if _, known := c.keys[m.OID]; known || len(c.types) > maxKept {
+		c.forget() // something was altered; composites are not announced by themselves
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	rel, err := c.lookUp(ctx, m)
-	if err != nil && c.conn.IsClosed() && ctx.Err() == nil {
-		if err = c.reconnect(ctx); err == nil {
-			rel, err = c.lookUp(ctx, m)
-		}
-	}
+	var rel *relation
+	err := c.ask(ctx, func(ctx context.Context) (err error) {
+		rel, err = c.lookUp(ctx, m)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("look up relation %s.%s: %w", m.Namespace, m.Name, err)
 	}
-	if c.known == nil {
-		c.known = map[uint32]bool{}
-	}
-	c.known[m.OID] = true
+	clear(c.announced)
 	return rel, nil
+}
+
+// gone tells which of the relations do not exist any more, and a position of the log
+// behind the last row of any of them.
+func (c *catalog) gone(ctx context.Context, oids []uint32) (dead []uint32, end relay.LSN, err error) {
+	err = c.ask(ctx, func(ctx context.Context) error {
+		var at string
+		err := c.conn.QueryRow(ctx, `
+			select array(select o from unnest($1::oid[]) o where not exists (select from pg_class where oid = o)), pg_current_wal_insert_lsn()::text`, oids).
+			Scan(&dead, &at)
+		if err == nil {
+			end, err = relay.ParseLSN(at)
+		}
+		return err
+	})
+	return dead, end, wrap(err, "look up dropped tables")
+}
+
+// ask runs a look-up in bounded time, over a new connection when the old one broke.
+func (c *catalog) ask(ctx context.Context, lookUp func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	err := lookUp(ctx)
+	if err != nil && c.conn.IsClosed() && ctx.Err() == nil {
+		if err = c.reconnect(ctx); err == nil {
+			err = lookUp(ctx)
+		}
+	}
+	return err
 }
 
 func (c *catalog) reconnect(ctx context.Context) error {
@@ -88,21 +111,21 @@ func (c *catalog) lookUp(ctx context.Context, m *pgoutput.Relation) (*relation, 
 	if err != nil {
 		return nil, err
 	}
-	oids := make([]uint32, len(m.Columns))
-	for i, col := range m.Columns {
-		oids[i] = col.TypeOID
+	if c.keys == nil {
+		c.keys = map[uint32][]string{}
 	}
-	if err := c.load(ctx, oids); err != nil {
-		return nil, err
-	}
-	rel := &relation{Relation: &relay.Relation{
+	c.keys[m.OID] = key
+	rel := &relation{message: m, Relation: &relay.Relation{
 		OID: m.OID, Schema: m.Namespace, Name: m.Name, ReplicaIdentity: byte(m.ReplicaIdentity),
 		Columns: make([]relay.Column, len(m.Columns)),
 	}}
+	rel.told = make([]typeName, len(m.Columns))
 	for i, col := range m.Columns {
-		rel.Columns[i] = relay.Column{
-			Name: col.Name, Type: c.build(col.TypeOID, maxTypeDepth), Key: slices.Contains(key, col.Name),
-		}
+		rel.Columns[i] = relay.Column{Name: col.Name, Key: slices.Contains(key, col.Name)}
+		rel.told[i] = c.announced[col.TypeOID]
+	}
+	if err := c.setTypes(ctx, rel); err != nil {
+		return nil, err
 	}
 	if m.ReplicaIdentity != pgoutput.IdentityFull {
 		return rel, nil
@@ -115,100 +138,77 @@ func (c *catalog) lookUp(ctx context.Context, m *pgoutput.Relation) (*relation, 
 	return rel, err
 }
 
-// key returns the columns of the primary key, or of the replica identity index.
-// For a table that is gone, the message itself tells the identity.
+// key returns the columns of the primary key, or of the replica identity index. Under
+// the default identity the message tells them as they were. Of a table that is gone,
+// what is known is the identity, and the key that was found before.
 func (c *catalog) key(ctx context.Context, m *pgoutput.Relation) ([]string, error) {
-	rows, err := c.conn.Query(ctx, `
-		select a.attname::text
-		from (select indrelid, indkey, indnkeyatts from pg_index
-		      where indrelid = $1 and (indisprimary or indisreplident)
-		      order by indisprimary desc limit 1) i
-		join pg_attribute a on a.attrelid = i.indrelid
-		 and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])`, m.OID)
-	if err != nil {
-		return nil, err
-	}
-	key, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(key) > 0 || m.ReplicaIdentity == pgoutput.IdentityFull {
-		return key, err
-	}
+	var identity []string
 	for _, col := range m.Columns {
-		if col.Key {
-			key = append(key, col.Name)
+		if col.Key && m.ReplicaIdentity != pgoutput.IdentityFull { // which marks every column
+			identity = append(identity, col.Name)
 		}
 	}
-	return key, nil
-}
-
-// load reads the given types and all that they are built of.
-func (c *catalog) load(ctx context.Context, oids []uint32) error {
-	if c.types == nil {
-		c.types = map[uint32]typeRow{}
+	if m.ReplicaIdentity == pgoutput.IdentityDefault && len(identity) > 0 {
+		return identity, nil
 	}
-	for range maxTypeDepth {
-		var missing []uint32
-		for _, oid := range oids {
-			if _, ok := c.types[oid]; !ok && oid != 0 && !slices.Contains(missing, oid) {
-				missing = append(missing, oid)
-			}
-		}
-		if len(missing) == 0 {
-			return nil
-		}
-		found, err := c.typeRows(ctx, missing)
-		if err != nil {
-			return err
-		}
-		for _, oid := range missing {
-			c.types[oid] = typeRow{OID: oid} // a dropped type stays plain
-		}
-		oids = oids[:0]
-		for _, t := range found {
-			c.types[t.OID] = t
-			oids = append(append(oids, t.Base, t.Elem), t.FieldTypes...)
-		}
-	}
-	return nil
-}
-
-func (c *catalog) typeRows(ctx context.Context, oids []uint32) ([]typeRow, error) {
-	// Only the array type that belongs to an element is written with braces:
-	// int2vector and the like have elements too.
-	rows, err := c.conn.Query(ctx, `
-		select t.oid, case when t.typtype = 'd' then t.typbasetype else 0 end,
-		       case when t.typtype <> 'd' and e.typarray = t.oid then e.oid else 0 end, t.typdelim::text,
-		       array(select attname::text from pg_attribute
-		             where attrelid = t.typrelid and attnum > 0 and not attisdropped order by attnum),
-		       array(select atttypid from pg_attribute
-		             where attrelid = t.typrelid and attnum > 0 and not attisdropped order by attnum)
-		from pg_type t left join pg_type e on e.oid = t.typelem
-		where t.oid = any ($1::oid[])`, oids)
-	if err != nil {
-		return nil, errors.Join(errors.New("read types"), err)
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[typeRow])
-}
-
-// build assembles a type from its rows.
-func (c *catalog) build(oid uint32, depth int) *relay.Type {
-	row := c.types[oid]
+	now, err := c.keyNow(ctx, m.OID)
 	switch {
-	case depth == 0:
-		return &relay.Type{OID: oid}
-	case row.Base != 0:
-		return c.build(row.Base, depth-1)
-	case row.Elem != 0:
-		t := &relay.Type{OID: oid, Kind: relay.Array, Elem: c.build(row.Elem, depth-1), Delim: ','}
-		if elem := c.types[row.Elem]; elem.Delim != "" {
-			t.Delim = elem.Delim[0]
-		}
-		return t
-	case len(row.FieldNames) > 0:
-		t := &relay.Type{OID: oid, Kind: relay.Composite, Fields: make([]relay.Field, len(row.FieldNames))}
-		for i, name := range row.FieldNames {
-			t.Fields[i] = relay.Field{Name: name, Type: c.build(row.FieldTypes[i], depth-1)}
-		}
-		return t
+	case err != nil:
+		return nil, err
+	case len(now.Key) > 0:
+		return now.then(m, c.keys[m.OID]), nil
+	case len(now.Columns) > 0 || len(identity) > 0:
+		return identity, nil
 	}
-	return &relay.Type{OID: oid}
+	return c.keys[m.OID], nil
+}
+
+// keyNow is the key of a table as it is today, among the columns that can be published.
+type keyNow struct {
+	Key     []string
+	Columns []string
+	Types   []uint32
+}
+
+func (c *catalog) keyNow(ctx context.Context, oid uint32) (keyNow, error) {
+	rows, err := c.conn.Query(ctx, `
+		select array(select a.attname::text
+		             from (select indrelid, indkey, indnkeyatts from pg_index
+		                   where indrelid = $1 and (indisprimary or indisreplident)
+		                   order by indisprimary desc limit 1) i
+		             join pg_attribute a on a.attrelid = i.indrelid
+		              and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),
+		       coalesce(array_agg(attname::text order by attnum), '{}'), coalesce(array_agg(atttypid order by attnum), '{}')
+		from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped and attgenerated = ''`, oid)
+	if err != nil {
+		return keyNow{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[keyNow])
+}
+
+// then returns the names that today's key had when m was sent. A column that m does not
+// have was renamed since, if it is not left out: the key that was found before holds,
+// or the place among columns that have the types of today.
+func (k keyNow) then(m *pgoutput.Relation, before []string) []string {
+	had := func(name string) bool {
+		return slices.ContainsFunc(m.Columns, func(col pgoutput.Column) bool { return col.Name == name })
+	}
+	missing := func(key []string) bool { return slices.ContainsFunc(key, func(name string) bool { return !had(name) }) }
+	if !missing(k.Key) {
+		return k.Key
+	}
+	if len(before) > 0 && !missing(before) {
+		return before
+	}
+	same := func(t uint32, col pgoutput.Column) bool { return t == col.TypeOID }
+	if !slices.EqualFunc(k.Types, m.Columns, same) {
+		return k.Key
+	}
+	var key []string
+	for i, name := range k.Columns {
+		if slices.Contains(k.Key, name) {
+			key = append(key, m.Columns[i].Name)
+		}
+	}
+	return key
 }

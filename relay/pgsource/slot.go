@@ -20,6 +20,7 @@ type slotState struct {
 	pid       int32  // of the walsender that reads it; 0: none
 	status    string // wal_status
 	reason    string // invalidation_reason, from version 17 on
+	twoPhase  bool   // prepared transactions are sent before anybody knows whether they will be committed
 	confirmed relay.LSN
 	end       relay.LSN // of the log
 }
@@ -30,11 +31,11 @@ func inspectSlot(ctx context.Context, conn *pgx.Conn, name string) (slotState, e
 	// A standby has no current position to ask for; it is refused elsewhere.
 	err := conn.QueryRow(ctx, `
 		select coalesce(plugin::text, ''), coalesce(database::text, ''), current_database()::text, coalesce(active_pid, 0),
-		       coalesce(wal_status, ''), coalesce(to_jsonb(s) ->> 'invalidation_reason', ''),
+		       coalesce(wal_status, ''), coalesce(to_jsonb(s) ->> 'invalidation_reason', ''), two_phase,
 		       coalesce(confirmed_flush_lsn, '0/0')::text,
 		       case when pg_is_in_recovery() then '0/0' else pg_current_wal_lsn() end::text
 		from pg_replication_slots s where slot_name = $1`, name).
-		Scan(&st.plugin, &st.database, &st.current, &st.pid, &st.status, &st.reason, &confirmed, &end)
+		Scan(&st.plugin, &st.database, &st.current, &st.pid, &st.status, &st.reason, &st.twoPhase, &confirmed, &end)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return slotState{}, nil
 	}
@@ -60,6 +61,9 @@ func (st slotState) decide(cfg Config) (create bool, err error) {
 			"choose another RELAY_SLOT: slot names are shared by all databases of a server")
 	case st.plugin != "pgoutput":
 		return false, setupError(fmt.Sprintf("slot %q was made for plugin %q", cfg.Slot, st.plugin), "choose another RELAY_SLOT")
+	case st.twoPhase:
+		return false, setupError(fmt.Sprintf("slot %q was made with two_phase: it sends prepared transactions before they are committed", cfg.Slot),
+			"choose another RELAY_SLOT, and let the relay make it")
 	case st.status == "lost" || st.reason != "":
 		if cfg.AcceptGap {
 			return true, nil
@@ -79,7 +83,7 @@ func (st slotState) decide(cfg Config) (create bool, err error) {
 func (st slotState) decideMissing(cfg Config) (create bool, err error) {
 	switch {
 	case cfg.ExpectSlot && !cfg.AcceptGap:
-		return false, slotMissing(cfg.Slot)
+		return false, cfg.slotMissing()
 	case !cfg.CreateSlot && !cfg.AcceptGap:
 		return false, setupError(fmt.Sprintf("slot %q does not exist", cfg.Slot), "run `relay setup`")
 	}

@@ -164,6 +164,12 @@ func TestAForeignSlotIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "test_decoding")
 	requireSetup(t, err)
 
+	cfg.Slot += "_2"
+	db.Exec("select pg_create_logical_replication_slot($1, 'pgoutput', false, true)", cfg.Slot)
+	_, err = pgsource.Open(t.Context(), cfg)
+	require.ErrorContains(t, err, "two_phase")
+	requireSetup(t, err)
+
 	cfg.Slot = "Upper-case"
 	_, err = pgsource.Open(t.Context(), cfg)
 	requireSetup(t, err)

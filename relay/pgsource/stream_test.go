@@ -292,7 +292,8 @@ func TestALargeTransactionComesInBoundedBatches(t *testing.T) {
 		}
 		if len(b.Changes) > 0 && next < n {
 			require.True(t, b.Open)
-			require.Zero(t, b.Commit, "only a transaction's last batch carries its commit")
+			// What an idle server reported before may come along.
+			require.Less(t, b.Commit, b.Changes[0].Position.CommitLSN, "only a transaction's last batch carries its commit")
 		}
 		if next == n && b.Open {
 			b.Release()

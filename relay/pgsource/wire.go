@@ -19,6 +19,9 @@ const (
 	maxFrame     = 1<<30 + 1<<16 // the server builds no larger message
 	headerSize   = 5             // type and length
 	writeTimeout = 10 * time.Second
+
+	believed   = 16 << 20 // bytes that are made room for because a message claims them
+	passedOver = 0        // the kind of a message that next did not read
 )
 
 // wire is the connection while it streams: messages in, statuses out. Reading is
@@ -67,7 +70,8 @@ func (w *wire) wait(until time.Time) error {
 
 // next returns the next message. Its body is good until the next call, or for as
 // long as the caller likes when it is kept: a message too large for the buffer
-// comes in memory of its own.
+// comes in memory of its own. A logical message that large is passed over: nothing
+// depends on it, and every role of the database may write one.
 func (w *wire) next() (kind byte, body []byte, kept bool, err error) {
 	w.setDeadline(time.Time{})
 	head, err := w.r.Peek(headerSize)
@@ -87,11 +91,43 @@ func (w *wire) next() (kind byte, body []byte, kept bool, err error) {
 		_, _ = w.r.Discard(len(frame)) // in the buffer
 		return kind, frame[headerSize:], false, nil
 	}
+	if logical, err := w.isLogical(); logical || err != nil {
+		if err == nil {
+			var got int
+			got, err = w.r.Discard(headerSize + n)
+			w.rest = headerSize + n - got
+		}
+		return passedOver, nil, false, err
+	}
 	_, _ = w.r.Discard(headerSize)
-	body = make([]byte, n)
-	got, err := io.ReadFull(w.r, body)
-	w.rest = n - got
+	body, err = w.large(n)
 	return kind, body, true, err
+}
+
+// isLogical looks at the message that comes next, which is a large one.
+func (w *wire) isLogical() (bool, error) {
+	const kindAt = headerSize + 1 + 8 + 8 + 8 // behind the header of the copy-data frame
+	start, err := w.r.Peek(kindAt + 1)
+	if err != nil {
+		return false, err
+	}
+	return start[0] == 'd' && start[headerSize] == pgoutput.TagXLogData && start[kindAt] == byte(pgoutput.KindLogicalMessage), nil
+}
+
+// large reads n bytes. A claim of more than is believed has to be made good: memory
+// then follows what arrives.
+func (w *wire) large(n int) ([]byte, error) {
+	body := make([]byte, 0, min(n, believed))
+	for {
+		got, err := io.ReadFull(w.r, body[len(body):cap(body)])
+		body = body[:len(body)+got]
+		if w.rest = n - len(body); err != nil || w.rest == 0 {
+			return body, err
+		}
+		more := make([]byte, len(body), min(n, 2*len(body)))
+		copy(more, body)
+		body = more
+	}
 }
 
 func bodySize(head []byte) (int, error) {

@@ -12,7 +12,8 @@ import (
 )
 
 func TestACheckpointComesBackAsItWasSaved(t *testing.T) {
-	s := open(t, newDB(t))
+	db := newDB(t)
+	s := open(t, db)
 	none, err := s.Load(t.Context(), "relay")
 	require.NoError(t, err)
 	require.Nil(t, none)
@@ -21,11 +22,13 @@ func TestACheckpointComesBackAsItWasSaved(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), first))
 	got, err := s.Load(t.Context(), "relay")
 	require.NoError(t, err)
+	require.WithinDuration(t, pgtest.One[time.Time](db, `select now()`), got.SavedAt, time.Minute)
+	got.SavedAt = time.Time{}
 	require.Equal(t, &first, got)
 
 	full := relay.Checkpoint{
-		Slot: "relay", SystemID: "7000000000000000001", Timeline: 3, Lineage: "abc", Confirmed: 0xFFFFFFFF_FFFFFFF0,
-		Position: relay.Position{CommitLSN: 0x1_16B3748, Ordinal: 4_000_000_000, Index: 2}, Stream: "EVENTS", StreamSeq: 1 << 40,
+		Slot: "relay", SystemID: "7000000000000000001", Timeline: 3, Lineage: "abc", Confirmed: 0xFFFFFFFF_FFFFFF00,
+		Position: relay.Position{CommitLSN: 0x1_16B3748, Ordinal: 4_000_000_000, Index: 2}, Stream: "EVENTS", StreamSeq: 1 << 40, SettledSeq: 1<<40 - 7,
 		StreamCreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 678_901_999, time.FixedZone("", 3600)),
 	}
 	require.NoError(t, s.Save(t.Context(), full))
@@ -33,7 +36,14 @@ func TestACheckpointComesBackAsItWasSaved(t *testing.T) {
 	got, err = s.Load(t.Context(), "relay")
 	require.NoError(t, err)
 	full.StreamCreatedAt = time.Date(2026, 1, 2, 2, 4, 5, 678_901_000, time.UTC)
+	got.SavedAt = time.Time{}
 	require.Equal(t, &full, got, "times are kept to the microsecond")
+
+	// A relay that does not know settled_seq moves on and leaves it as it was.
+	db.Exec(`update relay_checkpoints set confirmed_lsn = confirmed_lsn + 1, last_seq = last_seq + 5 where slot_name = 'relay'`)
+	got, err = s.Load(t.Context(), "relay")
+	require.NoError(t, err)
+	require.Equal(t, full.StreamSeq+5, got.SettledSeq)
 }
 
 func TestCurrentReadsRowsThatCompile(t *testing.T) {
@@ -130,4 +140,27 @@ func TestSaveAsOfForgetsOnlyWhatNoReplayNeeds(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, catalog("again"), got)
 	require.Equal(t, 1, pgtest.One[int](db, `select count(*) from relay_catalog_versions where slot_name = 'other'`))
+}
+
+func TestUnpublishedAreTablesThatCouldBeAndAreNot(t *testing.T) {
+	db := newDB(t)
+	store := open(t, db)
+	db.Exec(`create table a (id int); create table b (id int) partition by range (id); create table b1 partition of b for values from (0) to (9);
+		create view v as select 1; create unlogged table u (id int); create schema "S p"; create table "S p"."T.t" (id int);
+		create table a_child (id int); create materialized view m as select 1`)
+	tables := []string{"public.a", "public.b", "public.b1", "public.v", "public.u", "public.m", "S p.T.t", "public.none", "pg_catalog.pg_class"}
+	unpublished := func() []string {
+		found, err := store.Unpublished(t.Context(), "pub", tables)
+		require.NoError(t, err)
+		return found
+	}
+	require.ElementsMatch(t, []string{"public.a", "public.b", "public.b1", "S p.T.t"}, unpublished(), "there is no publication")
+	db.Exec(`create publication pub for table a, b; create publication other for all tables`)
+	require.ElementsMatch(t, []string{"S p.T.t"}, unpublished(), "a partition is in with its table")
+	db.Exec(`drop table a; create table a (id int)`)
+	require.ElementsMatch(t, []string{"public.a", "S p.T.t"}, unpublished())
+	db.Exec(`drop publication pub; create publication pub for tables in schema "S p", public`)
+	require.Empty(t, unpublished())
+	db.Exec(`drop publication pub; create publication pub for all tables`)
+	require.Empty(t, unpublished())
 }

@@ -22,20 +22,21 @@ func (s *Store) Load(ctx context.Context, slot string) (*relay.Checkpoint, error
 		c                   = relay.Checkpoint{Slot: slot}
 		confirmed, position *string
 		created             *time.Time
-		seq                 int64
+		seq, settled        int64
 	)
 	err := s.pool.QueryRow(ctx, `
 		select coalesce(system_identifier, ''), coalesce(timeline, 0), lineage, confirmed_lsn::text, position,
-		       coalesce(stream, ''), stream_created_at, coalesce(last_seq, 0)
+		       coalesce(stream, ''), stream_created_at, coalesce(last_seq, 0),
+		       coalesce(case when settled_lsn = confirmed_lsn then settled_seq end, last_seq, 0), updated_at
 		from relay_checkpoints where consumer = $1 and slot_name = $2`, capture, slot).
-		Scan(&c.SystemID, &c.Timeline, &c.Lineage, &confirmed, &position, &c.Stream, &created, &seq)
+		Scan(&c.SystemID, &c.Timeline, &c.Lineage, &confirmed, &position, &c.Stream, &created, &seq, &settled, &c.SavedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read relay_checkpoints of slot %q: %w", slot, clean(err))
 	}
-	c.StreamSeq = uint64(seq)
+	c.StreamSeq, c.SettledSeq = uint64(seq), uint64(settled)
 	if confirmed != nil {
 		if c.Confirmed, err = relay.ParseLSN(*confirmed); err != nil {
 			return nil, fmt.Errorf("relay_checkpoints of slot %q, confirmed_lsn: %w", slot, err)
@@ -67,14 +68,15 @@ func (s *Store) Save(ctx context.Context, c relay.Checkpoint) error {
 	}
 	_, err := s.pool.Exec(ctx, `
 		insert into relay_checkpoints (consumer, slot_name, lineage, system_identifier, timeline, confirmed_lsn, position,
-		                               stream, stream_created_at, last_seq)
-		values ($1, $2, $3, nullif($4, ''), nullif($5, 0), $6::text::pg_lsn, $7, nullif($8, ''), $9, $10)
+		                               stream, stream_created_at, last_seq, settled_seq, settled_lsn)
+		values ($1, $2, $3, nullif($4, ''), nullif($5, 0), $6::text::pg_lsn, $7, nullif($8, ''), $9, $10, $11, $6::text::pg_lsn)
 		on conflict (consumer, slot_name) do update set
 		    lineage = excluded.lineage, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
 		    confirmed_lsn = excluded.confirmed_lsn, position = excluded.position, stream = excluded.stream,
-		    stream_created_at = excluded.stream_created_at, last_seq = excluded.last_seq, updated_at = now()`,
+		    stream_created_at = excluded.stream_created_at, last_seq = excluded.last_seq,
+		    settled_seq = excluded.settled_seq, settled_lsn = excluded.settled_lsn, updated_at = now()`,
 		capture, c.Slot, c.Lineage, c.SystemID, c.Timeline, c.Confirmed.String(), position,
-		c.Stream, created, int64(c.StreamSeq))
+		c.Stream, created, int64(c.StreamSeq), int64(c.SettledSeq))
 	if err != nil {
 		return fmt.Errorf("write relay_checkpoints of slot %q: %w", c.Slot, clean(err))
 	}

@@ -127,21 +127,34 @@ func (s *Store) SaveAsOf(ctx context.Context, slot string, at relay.LSN, c *rela
 	return nil
 }
 
-// AnyTable reports whether one of the tables, each as schema.table, exists.
-func (s *Store) AnyTable(ctx context.Context, tables []string) (bool, error) {
+// Unpublished returns those of the tables, each as schema.table, that exist and could
+// be in the publication, but are not. A table that is dropped leaves it, and another one
+// under its name does not come into it by itself.
+func (s *Store) Unpublished(ctx context.Context, publication string, tables []string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	schemas, names := make([]string, len(tables)), make([]string, len(tables))
 	for i, t := range tables {
 		schemas[i], names[i], _ = strings.Cut(t, ".")
 	}
-	var found bool
-	err := s.pool.QueryRow(ctx, `
-		select exists (select from unnest($1::text[], $2::text[]) as w(schema, name)
-		    join pg_namespace n on n.nspname = w.schema
-		    join pg_class c on c.relnamespace = n.oid and c.relname = w.name)`, schemas, names).Scan(&found)
+	rows, err := s.pool.Query(ctx, `
+		select w.schema || '.' || w.name from unnest($1::text[], $2::text[]) as w(schema, name)
+		join pg_namespace n on n.nspname = w.schema and n.nspname not in ('pg_catalog', 'information_schema')
+		join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p') and c.relpersistence = 'p'
+		join pg_class t on t.oid = c.oid or t.oid in (select relid from pg_partition_ancestors(c.oid)) or t.oid in (select relid from pg_partition_tree(c.oid))
+		join pg_namespace tn on tn.oid = t.relnamespace
+		group by 1
+		having not bool_or(
+		    exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $3 and r.prrelid = c.oid)
+		    or exists (select from pg_publication where pubname = $3 and puballtables)
+		    or exists (select from pg_publication_tables p where p.pubname = $3 and p.schemaname = tn.nspname and p.tablename = t.relname))`,
+		schemas, names, publication)
 	if err != nil {
-		return false, fmt.Errorf("look up tables: %w", clean(err))
+		return nil, fmt.Errorf("look up tables: %w", clean(err))
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look up tables: %w", clean(err))
 	}
 	return found, nil
 }

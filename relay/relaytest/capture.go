@@ -281,6 +281,7 @@ func (m *Memory) Save(_ context.Context, c relay.Checkpoint) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c.StreamCreatedAt = c.StreamCreatedAt.Truncate(time.Microsecond) // as Postgres keeps it
+	c.SavedAt = time.Now()
 	m.saved = &c
 	return nil
 }
