@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,7 @@ type relayProcess struct {
 	cpu    time.Duration // used until then
 	sender int
 	nats   *natsServer // nil: within the relay
+	ports  struct{ Listen, NATS string }
 	stream *stream
 	stage  *stage
 }
@@ -129,19 +131,16 @@ func (s *stage) capture(ctx context.Context, slot string, n *natsServer) (r *rel
 	if r.sender, err = s.sender(ctx, slot); err != nil {
 		return nil, err
 	}
-	url := ""
+	text, err := os.ReadFile(portFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &r.ports); err != nil {
+		return nil, err
+	}
+	url := "nats://" + r.ports.NATS
 	if n != nil {
 		url = n.url
-	} else {
-		var ports struct{ NATS string }
-		text, err := os.ReadFile(portFile)
-		if err != nil {
-			return nil, err
-		}
-		if err := json.Unmarshal(text, &ports); err != nil {
-			return nil, err
-		}
-		url = "nats://" + ports.NATS
 	}
 	r.stream, err = connect(url)
 	return r, err
@@ -191,10 +190,10 @@ func (s *stage) drain(ctx context.Context, w *workload, at venue) (d drained, er
 	if err == nil {
 		err = r.verify(ctx, w, state)
 	}
-	if err != nil {
-		return d, errors.Join(err, r.leave(context.WithoutCancel(ctx)))
+	if err == nil {
+		err = r.acknowledged(ctx, w)
 	}
-	return d, errors.Join(r.stopConfirmed(ctx, w), s.tidy())
+	return d, errors.Join(err, r.leave(context.WithoutCancel(ctx)), s.tidy())
 }
 
 // finish waits until as many events are stored as there are changes.
@@ -277,16 +276,45 @@ func (r *relayProcess) verify(ctx context.Context, w *workload, state jetstream.
 	return nil
 }
 
-// stopConfirmed stops the relay; the slot must then be past the workload, which it is
-// only when every acknowledgement had come.
-func (r *relayProcess) stopConfirmed(ctx context.Context, w *workload) error {
-	r.stream.nc.Close()
-	err := r.stop()
-	confirmed, lookErr := r.stage.confirmed(ctx, r.slot)
-	if err == nil && lookErr == nil && confirmed < w.last.CommitLSN {
-		err = fmt.Errorf("slot %s was confirmed up to %s only, not %s", r.slot, confirmed, w.last.CommitLSN)
+// acknowledged waits until the relay says of the last event, too, that the stream holds
+// it: then every acknowledgement had come.
+func (r *relayProcess) acknowledged(ctx context.Context, w *workload) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		var at struct {
+			Published string
+			Sequence  uint64 `json:"stream_seq"`
+		}
+		if err := r.ask(ctx, "/v1/position", &at); err != nil {
+			return err
+		}
+		published, err := relay.ParseLSN(at.Published)
+		if err != nil {
+			return err
+		}
+		if published >= w.last.CommitLSN && at.Sequence == uint64(w.changes) {
+			return nil
+		}
+		if err := wait(ctx, look); err != nil {
+			return fmt.Errorf("the relay knows of %d events up to %s only: %w", at.Sequence, published, err)
+		}
 	}
-	return errors.Join(err, lookErr, r.stage.dropSlot(context.WithoutCancel(ctx), r.slot))
+}
+
+// ask gets JSON from the relay.
+func (r *relayProcess) ask(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.ports.Listen+path, nil)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	return json.NewDecoder(res.Body).Decode(into)
 }
 
 // tidy removes the streams of relays that have ended.
