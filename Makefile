@@ -17,6 +17,7 @@ COUNT ?= 10
 FUZZTIME ?= 30s
 BENCH ?= .
 BENCH_FILTERS ?=
+BENCH_CAPTURE ?=
 
 .PHONY: help
 help: ## List the targets
@@ -53,6 +54,10 @@ bench: needs-postgres ## Run the benchmarks of PKG that match BENCH
 .PHONY: bench-filters
 bench-filters: needs-postgres ## Measure the filter index against its goals: minutes, some GB of memory
 	go run ./bench/filters $(BENCH_FILTERS)
+
+.PHONY: bench-capture
+bench-capture: needs-postgres build ## Measure the way from the log to the stream against its goals: some minutes
+	go run ./bench/capture -relay bin/relay $(BENCH_CAPTURE)
 
 .PHONY: lint
 lint: tools ## Run the linters, and check the formatting

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"strings"
-	"time"
 
 	"github.com/dot-do/relay/filters"
 )
@@ -263,13 +262,4 @@ func trimmed(b []byte) []byte {
 		return nil
 	}
 	return b
-}
-
-// TimeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
-const TimeLayout = "2006-01-02T15:04:05.000000Z"
-
-func appendTime(dst []byte, t time.Time) []byte {
-	dst = append(dst, '"')
-	dst = t.UTC().AppendFormat(dst, TimeLayout)
-	return append(dst, '"')
 }

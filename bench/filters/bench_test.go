@@ -111,18 +111,3 @@ func TestAMistakeOnTheCommandLineIsAnError(t *testing.T) {
 		require.Error(t, run(context.Background(), args, io.Discard, io.Discard))
 	}
 }
-
-func TestAMedianIsTheMiddleAndAVerdictComparesIt(t *testing.T) {
-	require.InDelta(t, 2, samples{3, 1, 2}.median(), 0)
-	require.InDelta(t, 2.5, samples{4, 1, 2, 3}.median(), 0)
-	require.Equal(t, samples{2, 3}, samples{4, 9}.over(samples{2, 3}))
-	for want, g := range map[string]goal{
-		"met":         {value: samples{1}, limit: 1},
-		"missed":      {value: samples{1.1}, limit: 1},
-		"within must": {value: samples{1.1}, limit: 1, must: 1.3},
-	} {
-		require.Equal(t, want, g.verdict())
-	}
-	require.Equal(t, "met", goal{value: samples{3000}, limit: -3000}.verdict())
-	require.Equal(t, "missed", goal{value: samples{2999}, limit: -3000}.verdict())
-}

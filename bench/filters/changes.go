@@ -81,10 +81,10 @@ func (b *bench) changes(ctx context.Context) error {
 		worstAdds, worstRemoves = append(worstAdds, percentile(add, 99)), append(worstRemoves, percentile(remove, 99))
 	}
 	at := ", W1 at " + short(b.last())
-	b.report.goal(goal{"G8", "add a filter" + at + ", µs", adds.each(perThousand), "≤ 1.5", 1.5, 0})
-	b.report.goal(goal{"G8", "remove a filter" + at + ", µs", removes.each(perThousand), "≤ 0.2", 0.2, 0})
-	b.report.goal(goal{"G8", "99 % of adds" + at + ", within µs", worstAdds.each(perThousand), "≤ 50", 50, 0})
-	b.report.goal(goal{"G8", "99 % of removes" + at + ", within µs", worstRemoves.each(perThousand), "≤ 50", 50, 0})
+	b.report.Goal("G8", "add a filter"+at+", µs", adds.Each(perThousand), "≤ 1.5", 1.5, 0)
+	b.report.Goal("G8", "remove a filter"+at+", µs", removes.Each(perThousand), "≤ 0.2", 0.2, 0)
+	b.report.Goal("G8", "99 % of adds"+at+", within µs", worstAdds.Each(perThousand), "≤ 50", 50, 0)
+	b.report.Goal("G8", "99 % of removes"+at+", within µs", worstRemoves.Each(perThousand), "≤ 50", 50, 0)
 	return b.undisturbed(ctx, l)
 }
 
@@ -153,7 +153,7 @@ func (b *bench) undisturbed(ctx context.Context, l *live) error {
 			return err
 		}
 		for _, p := range []float64{50, 99, 99.9} {
-			b.report.figure(fmt.Sprintf("%g %% of matches %s, W1 at %s, within", p, other.name, short(b.last())), "ns", samples{percentile(took, p)})
+			b.report.Figure(fmt.Sprintf("%g %% of matches %s, W1 at %s, within", p, other.name, short(b.last())), "ns", samples{percentile(took, p)})
 		}
 	}
 	return nil

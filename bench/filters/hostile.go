@@ -70,9 +70,9 @@ func (b *bench) hostile() error {
 			took = append(took, float64(match))
 			ratio, pass = append(ratio, float64(match)/float64(scan)), append(pass, float64(match)/float64(skim))
 		}
-		b.report.figure("hostile: "+a.name, "ns/event", took)
-		b.report.figure("hostile: "+a.name+" / finding its columns", "ratio", pass)
-		b.report.goal(goal{"G11", a.name + " / reading it", ratio, "≤ 10", 10, 0})
+		b.report.Figure("hostile: "+a.name, "ns/event", took)
+		b.report.Figure("hostile: "+a.name+" / finding its columns", "ratio", pass)
+		b.report.Goal("G11", a.name+" / reading it", ratio, "≤ 10", 10, 0)
 	}
 	return nil
 }

@@ -16,7 +16,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -69,7 +68,7 @@ func newBench(o options, log io.Writer) *bench {
 	if o.short {
 		b.sizes, b.pool, b.sample, b.asks = []int{1_000, 10_000}, 512<<10, 2*time.Millisecond, 10_000
 	}
-	b.report.short, b.report.started = o.short, time.Now()
+	b.report.Short, b.report.Started = o.short, time.Now()
 	return b
 }
 
@@ -180,15 +179,6 @@ func (b *bench) run(ctx context.Context) error {
 		runtime.GC()
 		_, _ = fmt.Fprintf(b.log, "%s: %.0f s\n", p.name, time.Since(begin).Seconds())
 	}
-	b.report.took = time.Since(b.report.started)
+	b.report.Took = time.Since(b.report.Started)
 	return nil
-}
-
-// writeJSON writes everything that was measured.
-func (r *report) writeJSON(name string) error {
-	text, err := json.MarshalIndent(r.raw(), "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, append(text, '\n'), 0o600)
 }

@@ -210,7 +210,7 @@ func (b *bench) matching(ctx context.Context, w workload) error {
 	taken := b.measure(ctx, probes)
 	b.report.timings(w, probes, taken)
 	b.judgeMatching(w, sizes, taken, pools[len(pools)-2])
-	b.report.goal(goal{"G8", w.name + ": allocations per match", samples{pools[len(pools)-2].allocations()}, "0", 0, 0})
+	b.report.Goal("G8", w.name+": allocations per match", samples{pools[len(pools)-2].allocations()}, "0", 0, 0)
 	return nil
 }
 
@@ -225,10 +225,10 @@ func (b *bench) filled(w workload, subs []subscription) (*filters.Index[int32], 
 		return nil, err
 	}
 	name, n := w.name+" at "+short(len(subs)), float64(len(subs))
-	b.report.figure(name+": compile and add, from 0", "ns/filter", samples{float64(cpuTime()-begin) / n})
-	b.report.figure(fmt.Sprintf("%s: bytes, ids included, %.0f %% of the filters distinct", name, 100*float64(distinct(subs))/n), "B/filter", samples{(heap() - before) / n})
+	b.report.Figure(name+": compile and add, from 0", "ns/filter", samples{float64(cpuTime()-begin) / n})
+	b.report.Figure(fmt.Sprintf("%s: bytes, ids included, %.0f %% of the filters distinct", name, 100*float64(distinct(subs))/n), "B/filter", samples{(heap() - before) / n})
 	if _, many := w.world(len(subs)).(*fields); many {
-		b.report.note(name+": different sets of fields and operators", float64(shapes(subs)))
+		b.report.Note(name+": different sets of fields and operators", float64(shapes(subs)))
 	}
 	return index, nil
 }
@@ -244,17 +244,17 @@ func (b *bench) judgeMatching(w workload, sizes []int, taken map[string]samples,
 	at := short(last)
 	switch w.name {
 	case "W1":
-		b.report.goal(goal{"G2", "W1 at " + at + " / gjson.ValidBytes, 1 KB", most.over(taken["valid "+bytesOf(smallEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3})
-		b.report.goal(goal{"G2", "W1 at " + at + " / gjson.ValidBytes, 8.5 KB", large.over(taken["valid "+bytesOf(largeEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3})
-		b.report.goal(goal{"G2", "W1 at " + at + " / full gjson walk, 1 KB", most.over(taken["walk "+bytesOf(smallEvent)]), "≤ 0.5 (must 0.7)", 0.5, 0.7})
-		b.report.goal(goal{"G3", "W1 at " + at + " / at " + short(sizes[0]), most.over(least), "≤ 1.5", 1.5, 0})
-		b.report.goal(goal{"G3", "W1 at " + short(nextToLast) + " / at " + short(sizes[0]), middle.over(least), "≤ 1.3", 1.3, 0})
+		b.report.Goal("G2", "W1 at "+at+" / gjson.ValidBytes, 1 KB", most.Over(taken["valid "+bytesOf(smallEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3)
+		b.report.Goal("G2", "W1 at "+at+" / gjson.ValidBytes, 8.5 KB", large.Over(taken["valid "+bytesOf(largeEvent)]), "≤ 1.0 (must 1.3)", 1, 1.3)
+		b.report.Goal("G2", "W1 at "+at+" / full gjson walk, 1 KB", most.Over(taken["walk "+bytesOf(smallEvent)]), "≤ 0.5 (must 0.7)", 0.5, 0.7)
+		b.report.Goal("G3", "W1 at "+at+" / at "+short(sizes[0]), most.Over(least), "≤ 1.5", 1.5, 0)
+		b.report.Goal("G3", "W1 at "+short(nextToLast)+" / at "+short(sizes[0]), middle.Over(least), "≤ 1.3", 1.3, 0)
 	case "W2":
 		limit := 1000 + 100*mean
-		b.report.goal(goal{"G5", fmt.Sprintf("W2 at %s, %.1f matches / (1 µs + 100 ns each)", at, mean), most.each(func(v float64) float64 { return v / limit }), "≤ 1.0", 1, 0})
+		b.report.Goal("G5", fmt.Sprintf("W2 at %s, %.1f matches / (1 µs + 100 ns each)", at, mean), most.Each(func(v float64) float64 { return v / limit }), "≤ 1.0", 1, 0)
 	case "W3", "W3p":
 		limit := 5000 + 100*mean
-		b.report.goal(goal{"G6", fmt.Sprintf("%s at %s, %.1f matches / (5 µs + 100 ns each)", w.name, at, mean), most.each(func(v float64) float64 { return v / limit }), "≤ 1.0", 1, 0})
+		b.report.Goal("G6", fmt.Sprintf("%s at %s, %.1f matches / (5 µs + 100 ns each)", w.name, at, mean), most.Each(func(v float64) float64 { return v / limit }), "≤ 1.0", 1, 0)
 	}
 }
 

@@ -3,9 +3,10 @@ package main
 import (
 	"context"
 	"runtime/pprof"
-	"slices"
 	"syscall"
 	"time"
+
+	"github.com/dot-do/relay/bench/figures"
 )
 
 // cpuTime is the processor time that the process has used so far, on all its threads.
@@ -25,36 +26,7 @@ type probe struct {
 }
 
 // samples are the measurements of one thing, one a round.
-type samples []float64
-
-func (s samples) sorted() samples { return slices.Sorted(slices.Values(s)) }
-func (s samples) median() float64 {
-	if len(s) == 0 {
-		return 0
-	}
-	sorted := s.sorted()
-	return (sorted[(len(s)-1)/2] + sorted[len(s)/2]) / 2
-}
-func (s samples) least() float64 { return slices.Min(s) }
-func (s samples) most() float64  { return slices.Max(s) }
-
-// over divides round by round.
-func (s samples) over(t samples) samples {
-	ratio := make(samples, min(len(s), len(t)))
-	for i := range ratio {
-		ratio[i] = s[i] / t[i]
-	}
-	return ratio
-}
-
-// each applies f to the sample of every round.
-func (s samples) each(f func(float64) float64) samples {
-	out := make(samples, len(s))
-	for i, v := range s {
-		out[i] = f(v)
-	}
-	return out
-}
+type samples = figures.Samples
 
 // measure lets the probes take turns and returns the processor time of each in ns per
 // unit, a sample a round. Every round begins with another probe. In a CPU profile the

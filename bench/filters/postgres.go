@@ -39,7 +39,7 @@ func (b *bench) postgres(ctx context.Context) (err error) {
 	if err := conn.QueryRow(ctx, "show server_version").Scan(&version); err != nil {
 		return err
 	}
-	b.report.postgres = version
+	b.report.Postgres = version
 	if err := b.containment(ctx, conn); err != nil {
 		return err
 	}
@@ -120,8 +120,8 @@ func (b *bench) containment(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	b.report.figure("SQL with btree(event_type), W1 at "+short(n)+", 1 KB (time, not processor time)", "ns/event", both[0])
-	b.report.goal(goal{"G9", "SQL with btree(event_type) / index, W1 at " + short(n), both[0].over(both[1]), "≥ 3000", -3000, 0})
+	b.report.Figure("SQL with btree(event_type), W1 at "+short(n)+", 1 KB (time, not processor time)", "ns/event", both[0])
+	b.report.Goal("G9", "SQL with btree(event_type) / index, W1 at "+short(n), both[0].Over(both[1]), "≥ 3000", -3000, 0)
 	return nil
 }
 
@@ -151,10 +151,10 @@ func (b *bench) loading(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	rows := short(b.last()) + " rows from SQL to a ready index"
-	b.report.figure(rows+", with waiting for Postgres and for a core", "s", wall)
+	b.report.Figure(rows+", with waiting for Postgres and for a core", "s", wall)
 	scale := 1e6 / float64(b.last())
-	b.report.goal(goal{"G10", rows + ", s of one core", cpu[0].each(func(v float64) float64 { return v * scale }), "≤ 2 a million", 2, 0})
-	b.report.goal(goal{"G10", "the same with 1 % bad rows / without", cpu[1].over(cpu[0]), "≤ 1.01", 1.01, 0})
+	b.report.Goal("G10", rows+", s of one core", cpu[0].Each(func(v float64) float64 { return v * scale }), "≤ 2 a million", 2, 0)
+	b.report.Goal("G10", "the same with 1 % bad rows / without", cpu[1].Over(cpu[0]), "≤ 1.01", 1.01, 0)
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 // scaling measures how many events two cores match, against one.
 func (b *bench) scaling(ctx context.Context) error {
 	if runtime.NumCPU() < 2 {
-		b.report.note("two cores: this machine has one", 1)
+		b.report.Note("two cores: this machine has one", 1)
 		return nil
 	}
 	l, err := b.live(byName("W1"))
@@ -35,9 +35,9 @@ func (b *bench) scaling(ctx context.Context) error {
 		}
 		gain = append(gain, 2*float64(aloneWall)/float64(bothWall))
 	}
-	b.report.note(fmt.Sprintf("two cores: rounds left out because the process did not get both, of %d", 3*b.rounds), float64(disturbed))
-	b.report.figure("two cores: processor time of a match, against one core", "ratio", cost)
-	b.report.goal(goal{"G9", "events per second on 2 cores / on 1, W1 at " + short(b.last()), gain, "≥ 1.9", -1.9, 0})
+	b.report.Note(fmt.Sprintf("two cores: rounds left out because the process did not get both, of %d", 3*b.rounds), float64(disturbed))
+	b.report.Figure("two cores: processor time of a match, against one core", "ratio", cost)
+	b.report.Goal("G9", "events per second on 2 cores / on 1, W1 at "+short(b.last()), gain, "≥ 1.9", -1.9, 0)
 	return nil
 }
 

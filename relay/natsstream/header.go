@@ -107,7 +107,7 @@ func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
 	done()
 	e.buf = appendEscaped(e.buf, cut(ev.Key, maxKey))
 	done()
-	e.buf = ev.OccurredAt.UTC().AppendFormat(e.buf, relay.TimeLayout)
+	e.buf = relay.AppendTime(e.buf, ev.OccurredAt)
 	done()
 	e.buf = ev.Position.Append(e.buf)
 	done()
@@ -119,7 +119,7 @@ func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
 	done()
 	e.buf = strconv.AppendUint(e.buf, at.control, 10)
 	done()
-	e.buf = ev.CommittedAt.UTC().AppendFormat(e.buf, relay.TimeLayout)
+	e.buf = relay.AppendTime(e.buf, ev.CommittedAt)
 	done()
 	e.buf = append(e.buf, ev.Lineage...) // hexadecimal, made by the relay
 	done()
