@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+
+	"github.com/dot-do/relay/internal/failpoint"
 )
 
 // mappedBatch is one source batch as events. Its memory is used again.
@@ -129,6 +131,7 @@ func (m *mapping) change(c *Change, out *mappedBatch) error {
 	if m.role == webhooksTable {
 		out.events = announce(out.events, &out.bodies, c)
 	} else {
+		failpoint.Hit(failpoint.Mapping)
 		out.events = m.mapper.Map(out.events, &out.bodies, c)
 	}
 	for i := from; i < len(out.events); i++ {

@@ -25,18 +25,18 @@ const (
 
 // floors lists every package from the ground up.
 var floors = [][]string{
-	{"internal/secret", "internal/arch"},
+	{"internal/secret", "internal/arch", "internal/failpoint"},
 	{"outbox", "filters", "relay/pgoutput", "internal/config", "internal/pgproc"},
 	{"relay"},
 	{
 		"relay/pgsource", "relay/pgstore", "relay/natsstream", "relay/webhook",
 		"internal/api", "internal/oauth", "internal/ops", "migrations",
 	},
-	{"cmd/relay", "e2e", "bench/filters"},
+	{"cmd/relay", "e2e", "e2e/faults", "bench/filters"},
 }
 
 // testSupport lists the packages that only test files, and each other, import.
-var testSupport = []string{"internal/pgtest", "internal/natstest", "relay/relaytest"}
+var testSupport = []string{"internal/pgtest", "internal/natstest", "internal/faultproxy", "relay/relaytest"}
 
 // owners says which packages import a module outside their test files.
 var owners = map[string][]string{

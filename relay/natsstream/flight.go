@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dot-do/relay/internal/failpoint"
 	"github.com/dot-do/relay/relay"
 )
 
@@ -73,6 +74,7 @@ func (f *flight) answer(msg *nats.Msg) {
 	if !ok {
 		return // not ours
 	}
+	failpoint.Hit(failpoint.BeforeAck)
 	err := f.verdict(seq, msg)
 	f.mu.Lock()
 	defer f.mu.Unlock()
