@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
+	"runtime/debug"
 
 	"github.com/dot-do/relay/internal/failpoint"
 )
@@ -31,6 +33,7 @@ type mapping struct {
 	refused map[string]string // last reported error, by mapping
 	pending *Catalog          // what the open transaction made of the catalog; nil: nothing
 	commit  LSN               // of the transaction at hand
+	at      Position          // of the change at hand
 
 	relation *Relation // of the last change, and
 	role     role      // what it is to the relay
@@ -59,8 +62,21 @@ func (t *ControlTables) role(table string) role {
 }
 
 // mapBatches reads from the source until it fails or ctx ends.
-func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) error {
+//
+// A mapping that panics ends the session and not the process: what is published
+// stays exact, the change is read again, and what it was is said.
+func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) (err error) {
 	m := &mapping{Capture: c, refused: map[string]string{}}
+	defer func() {
+		if r := recover(); r != nil {
+			text := fmt.Sprintf("%T", r) // its own words may hold values of the row
+			if e, ok := r.(runtime.Error); ok {
+				text = e.Error()
+			}
+			c.log.ErrorContext(ctx, "panic while mapping", "position", m.at.String(), "panic", text, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic while mapping the change at %s, which the slot keeps: report it with the stack in the log", m.at)
+		}
+	}()
 	m.compile(ctx)
 	for {
 		batch, err := c.cfg.Source.Next(ctx)
@@ -94,6 +110,7 @@ func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out 
 func (m *mapping) mapBatch(ctx context.Context, batch *Batch, out *mappedBatch) error {
 	for i := range batch.Changes {
 		c := &batch.Changes[i]
+		m.at = c.Position
 		if c.Position.CommitLSN != m.commit {
 			if err := m.commitCatalog(ctx); err != nil {
 				return err
