@@ -16,9 +16,9 @@ import (
 const (
 	// How often a standby looks whether the slot is free.
 	standbyEvery = 500 * time.Millisecond
-	// How often it is looked whether the table of a dormant mapping exists by now,
+	// How often it is looked whether the tables of the mappings are others by now,
 	// and how often what Postgres refused is tried again.
-	dormantEvery = time.Second
+	tablesEvery  = time.Second
 	refusedEvery = 10 * time.Second
 	// Events of somebody else between ours, so many within so long, mean that
 	// another writer is at work: what a lost acknowledgement leaves behind comes once.
@@ -190,51 +190,53 @@ func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
 }
 
 // publishTables puts the tables of new mappings into the publication while the
-// relay streams, and those of dormant ones once they exist. It tries again while a
-// lock or a missing right is in the way. The mapping is in force already; rows
-// written once the table is published are sent.
+// relay streams, those of dormant ones once they exist, and those that were dropped
+// and made anew or taken out of it. It tries again while a lock or a missing right is
+// in the way. The mapping is in force already; rows written once the table is
+// published are sent.
 func (s *session) publishTables(ctx context.Context, src *pgsource.Source, tables []relay.TableNeed, changed <-chan []relay.TableNeed) error {
-	dormant, failed := src.Dormant(), false
-	look := time.NewTicker(dormantEvery)
+	var mark string
+	failed := false
+	look := time.NewTicker(tablesEvery)
 	defer look.Stop()
 	for {
 		select {
 		case tables = <-changed:
 		case <-look.C:
-			if !failed && !s.awake(ctx, dormant) {
+			now := s.tablesMark(ctx, tables, mark)
+			if !failed && now == mark {
 				continue
 			}
+			mark = now // it changes once more by what is done now
 		case <-ctx.Done():
 			return nil
 		}
-		now, err := src.EnsureTables(ctx, tables)
+		dormant, err := src.EnsureTables(ctx, tables)
 		if failed = err != nil; failed {
 			s.log.ErrorContext(ctx, "tables of mappings are not published, trying again", "error", err)
 			look.Reset(refusedEvery)
 			continue
 		}
-		look.Reset(dormantEvery)
-		dormant = now
+		look.Reset(tablesEvery)
 		s.reportDormant(ctx, dormant)
 	}
 }
 
-// awake reports whether a table that a dormant mapping waits for is there now.
-func (s *session) awake(ctx context.Context, dormant []pgsource.Dormant) bool {
-	var missing []string
-	for _, d := range dormant {
-		if d.Missing {
-			missing = append(missing, d.Table)
+// tablesMark is another text once the tables of the mappings or the publication are
+// others; the last one when that cannot be said.
+func (s *session) tablesMark(ctx context.Context, tables []relay.TableNeed, last string) string {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = t.Name
+	}
+	mark, err := s.store.TablesMark(ctx, s.cfg.Source.Publication, names)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.DebugContext(ctx, "tables of mappings not looked up", "error", err)
 		}
+		return last
 	}
-	if len(missing) == 0 {
-		return false
-	}
-	found, err := s.store.AnyTable(ctx, missing)
-	if err != nil && ctx.Err() == nil {
-		s.log.DebugContext(ctx, "dormant tables not looked up", "error", err)
-	}
-	return found
+	return mark
 }
 
 func (s *session) reportDormant(ctx context.Context, dormant []pgsource.Dormant) {

@@ -127,21 +127,26 @@ func (s *Store) SaveAsOf(ctx context.Context, slot string, at relay.LSN, c *rela
 	return nil
 }
 
-// AnyTable reports whether one of the tables, each as schema.table, exists.
-func (s *Store) AnyTable(ctx context.Context, tables []string) (bool, error) {
+// TablesMark returns a text that is another one once one of the tables, each as
+// schema.table, was made, dropped or renamed, or the publication gained or lost a
+// table.
+func (s *Store) TablesMark(ctx context.Context, publication string, tables []string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	schemas, names := make([]string, len(tables)), make([]string, len(tables))
 	for i, t := range tables {
 		schemas[i], names[i], _ = strings.Cut(t, ".")
 	}
-	var found bool
+	var mark string
 	err := s.pool.QueryRow(ctx, `
-		select exists (select from unnest($1::text[], $2::text[]) as w(schema, name)
+		select coalesce((select string_agg(c.oid::text, ' ' order by c.oid)
+		    from unnest($1::text[], $2::text[]) as w(schema, name)
 		    join pg_namespace n on n.nspname = w.schema
-		    join pg_class c on c.relnamespace = n.oid and c.relname = w.name)`, schemas, names).Scan(&found)
+		    join pg_class c on c.relnamespace = n.oid and c.relname = w.name), '')
+		|| ' of ' || coalesce((select string_agg(r.prrelid::text, ' ' order by r.prrelid)
+		    from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $3), '')`, schemas, names, publication).Scan(&mark)
 	if err != nil {
-		return false, fmt.Errorf("look up tables: %w", clean(err))
+		return "", fmt.Errorf("look up tables: %w", clean(err))
 	}
-	return found, nil
+	return mark, nil
 }
