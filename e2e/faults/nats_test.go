@@ -183,7 +183,7 @@ func TestARevokedCredentialIsWaitedOutAndNeverPrinted(t *testing.T) {
 	s.insert("2")
 	s.eventually(arrivesWithin, func() bool {
 		r, _ := p.readyz()
-		return r.State == "degraded" && strings.Contains(strings.ToLower(r.Reason), "authorization")
+		return r.State == "degraded" && strings.Contains(strings.ToLower(r.Parts["nats"].Reason), "authorization")
 	}, "/readyz does not say what is wrong")
 	pause(3 * time.Second)
 	require.True(t, p.alive(), "a credential may come back")

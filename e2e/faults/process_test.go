@@ -84,7 +84,10 @@ func (p *process) fork() error {
 }
 
 // readiness is the body of /readyz.
-type readiness struct{ State, Reason string }
+type readiness struct {
+	State, Reason string
+	Parts         map[string]readiness
+}
 
 func (p *process) readyz() (r readiness, ok bool) {
 	body, ok := p.get("/readyz")
