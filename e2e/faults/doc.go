@@ -6,4 +6,7 @@
 // What must arrive is written by the writers themselves, in a ledger row inside
 // every transaction; the stream must hold exactly that, once and in commit order,
 // every message naming the one before it.
+//
+// With the build tag faults the whole of it runs (make test-faults), else a short
+// part.
 package faults

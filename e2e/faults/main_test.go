@@ -18,9 +18,6 @@ import (
 // binaryEnv names the relay binary to test, built with -tags failpoint.
 const binaryEnv = "RELAY_FAULTS_BINARY"
 
-// wholeEnv asks for the whole matrix: without it a short part of it runs.
-const wholeEnv = "RELAY_FAULTS"
-
 func TestMain(m *testing.M) {
 	natstest.Main()
 	if os.Getenv(binaryEnv) == "" {

@@ -1,8 +1,9 @@
+//go:build faults
+
 package faults
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +15,6 @@ import (
 	"github.com/dot-do/relay/internal/faultproxy"
 	"github.com/dot-do/relay/internal/pgtest"
 )
-
-// pause lets a fault last: there is no condition to wait for.
-func pause(d time.Duration) { <-time.After(d) }
 
 // TestAnOutageLongerThanTheDuplicateWindowDoublesNothing loses acknowledgements of
 // stored messages and stays away until NATS has forgotten their ids.
@@ -37,23 +35,6 @@ func TestAnOutageLongerThanTheDuplicateWindowDoublesNothing(t *testing.T) {
 	p.awaitState(arrivesWithin, "streaming")
 	load.await(10)
 	load.check()
-	p.stop()
-}
-
-// TestALostAcknowledgementIsRecognised cuts the answers of the server at random
-// places: what it stored is found at the stream's end and not sent again.
-func TestALostAcknowledgementIsRecognised(t *testing.T) {
-	t.Parallel()
-	s := newStack(t, options{natsNet: true})
-	p := s.start()
-	load := s.startLoad(2, 10*time.Millisecond)
-	for range 8 {
-		load.await(5)
-		s.natsNet.CutAfter(faultproxy.Down, 1+rand.IntN(3000))
-	}
-	load.await(10)
-	load.check()
-	require.Positive(t, p.metric("relay_session_restarts_total"), "the cuts were felt")
 	p.stop()
 }
 
@@ -207,6 +188,27 @@ func TestAPanicWhileMappingEndsTheSessionAndNotTheProcess(t *testing.T) {
 	s.eventually(arrivesWithin, func() bool { return p.metric("relay_session_restarts_total") == 1 }, "no session was ended")
 	load.check()
 	require.Contains(t, p.log(), "panic while mapping")
+	p.awaitState(readyWithin, "streaming")
+	p.stop()
+}
+
+// TestAHoleInTheStreamShowsInItsChain deletes a message in the middle: the one behind
+// it names a position that no reader has seen.
+func TestAHoleInTheStreamShowsInItsChain(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, options{})
+	s.makeStream(nil)
+	p := s.start()
+	s.insert("1", "2", "3")
+	s.settle()
+	whole := s.read()
+	require.NoError(t, s.stream().DeleteMsg(s.ask(), whole[1].seq))
+	s.insert("4")
+	s.settle()
+	all := s.readAny()
+	require.Equal(t, []string{"thing.created n/1", "thing.created n/3", "thing.created n/4"}, names(all, "n"))
+	require.Equal(t, whole[1].header.Get("Relay-Pos"), all[1].header.Get("Relay-Prev"))
+	require.NotEqual(t, all[0].header.Get("Relay-Pos"), all[1].header.Get("Relay-Prev"))
 	p.awaitState(readyWithin, "streaming")
 	p.stop()
 }

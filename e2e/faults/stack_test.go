@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -56,7 +55,6 @@ type options struct {
 	relayUser string            // user:password of the relay at NATS
 	pgNet     bool
 	natsNet   bool
-	long      bool // not in the short part of the matrix
 }
 
 func newStack(t *testing.T, o options) *stack {
@@ -235,13 +233,4 @@ func numbered(prefix string, n int) []string {
 // confirmed is where the slot stands.
 func (s *stack) confirmed() string {
 	return pgtest.One[string](s.db, `select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1`, s.env["RELAY_SLOT"])
-}
-
-// host is the address of a URL.
-func host(t *testing.T, raw string) string {
-	t.Helper()
-	u := must(url.Parse(raw))(t)
-	_, _, err := net.SplitHostPort(u.Host)
-	require.NoError(t, err)
-	return u.Host
 }
