@@ -24,6 +24,7 @@ func rounds(n int) int {
 // of the way to the stream and back to the slot, some passages after its start, and
 // starts it again, while others write.
 func TestAKillAtAnyPlaceLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		place  string
 		rounds int

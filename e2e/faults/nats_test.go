@@ -51,7 +51,7 @@ func TestAMessageOfThePipelineThatIsLostIsSentAgainInOrder(t *testing.T) {
 	}
 	requireSame(s, want, names(s.read(), "big"))
 	require.Contains(t, p.log(), "lost its end, or a message on the way")
-	require.EqualValues(t, 1, p.metric("relay_session_restarts_total"))
+	require.InDelta(t, 1, p.metric("relay_session_restarts_total"), 0)
 	p.stop()
 }
 

@@ -139,7 +139,7 @@ func (p *process) metric(name string, labels ...string) (sum float64) {
 	body, _ := p.get("/metrics")
 	for line := range strings.Lines(string(body)) {
 		fields := strings.Fields(line)
-		if len(fields) != 2 || !(fields[0] == name || strings.HasPrefix(fields[0], name+"{")) {
+		if len(fields) != 2 || (fields[0] != name && !strings.HasPrefix(fields[0], name+"{")) {
 			continue
 		}
 		if slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(fields[0], l) }) {

@@ -7,6 +7,7 @@
 package faultproxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -191,7 +192,7 @@ func (p *Proxy) pump(from, to net.Conn, d Direction, key net.Conn) {
 		}
 		if err != nil {
 			// An end is news, too: while the direction is silent nobody hears of it.
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				p.pass(d, 0)
 			}
 			return
