@@ -141,3 +141,33 @@ func TestSaveAsOfForgetsOnlyWhatNoReplayNeeds(t *testing.T) {
 	require.Equal(t, catalog("again"), got)
 	require.Equal(t, 1, pgtest.One[int](db, `select count(*) from relay_catalog_versions where slot_name = 'other'`))
 }
+
+func TestTheTablesMarkChangesWithTheTablesAndThePublicationOnly(t *testing.T) {
+	db := newDB(t)
+	s := open(t, db)
+	db.Exec(`create schema own; create table own.one (id int); create publication p for table own.one`)
+	mark := func() string {
+		m, err := s.TablesMark(t.Context(), "p", []string{"own.one", "own.two", `own.Od"d`})
+		require.NoError(t, err)
+		return m
+	}
+	last := mark()
+	for _, step := range []struct {
+		sql   string
+		other bool
+	}{
+		{`insert into own.one values (1); create table own.three (id int); alter table own.one add a int`, false},
+		{`create table own.two (id int)`, true},
+		{`create table own."Od""d" (id int)`, true},
+		{`alter publication p add table own.two`, true},
+		{`drop table own.two; create table own.two (id int)`, true},
+		{`alter publication p drop table own.one`, true},
+		{`alter table own.one rename to four`, true},
+		{`drop publication p`, false}, // it is empty, and another guard's
+	} {
+		db.Exec(step.sql)
+		now := mark()
+		require.Equal(t, step.other, now != last, step.sql)
+		last = now
+	}
+}
