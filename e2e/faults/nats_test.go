@@ -69,12 +69,14 @@ func TestPublishingResumesSoonAfterAnOutageOfNATS(t *testing.T) {
 	for i, outage := range []time.Duration{time.Second, 12 * time.Second} {
 		s.nats.Kill()
 		s.insert(fmt.Sprintf("meanwhile-%d", i))
+		p.awaitState(arrivesWithin, "degraded")
 		pause(outage)
 		s.nats.Start()
 		took := s.settleWithin(arrivesWithin)
 		t.Logf("away for %s, publishing again after %s", outage, took.Round(time.Millisecond))
 		require.Less(t, took, resumesWithin)
 	}
+	require.NotContains(t, p.log(), "buffer", "the log says that NATS is away in words of the operator")
 	require.Equal(t, []string{"thing.created n/before", "thing.created n/meanwhile-0", "thing.created n/meanwhile-1"}, names(s.read(), "n"))
 	p.stop()
 }
