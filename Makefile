@@ -39,6 +39,10 @@ test: needs-test ## Run all tests with the race detector; installs what is missi
 test-short: ## Run the tests that need no server
 	go test -short $(TEST_FLAGS) $(PKG)
 
+.PHONY: test-faults
+test-faults: needs-test ## Run the tests of the fault matrix, docs/reference/faults.md: minutes
+	scripts/test-faults.sh
+
 .PHONY: race
 race: needs-test ## Hunt races and flakes: the tests of PKG, COUNT times over
 	go test -race -count $(COUNT) $(TEST_FLAGS) $(PKG)
@@ -69,7 +73,8 @@ fmt: tools ## Format the code
 
 .PHONY: vet
 vet: ## Run go vet
-	go vet ./...
+	go vet -tags faults ./...
+	go vet -tags failpoint ./internal/failpoint ./cmd/relay
 
 .PHONY: check
 check: vet lint test ## What CI runs: vet, format check, lint, all tests

@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/dot-do/relay/internal/failpoint"
 )
 
 // mappedBatch is one source batch as events. Its memory is used again.
@@ -30,6 +34,7 @@ type mapping struct {
 	refused map[string]string // last reported error, by mapping
 	pending *Catalog          // what the open transaction made of the catalog; nil: nothing
 	commit  LSN               // of the transaction at hand
+	row     Position          // of the change at hand
 
 	at   *mappedBatch // that is being filled
 	free <-chan *mappedBatch
@@ -66,8 +71,21 @@ func (t *ControlTables) role(table string) role {
 }
 
 // mapBatches reads from the source until it fails or ctx ends.
-func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) error {
+//
+// A mapping that panics ends the session and not the process: what is published
+// stays exact, the change is read again, and what it was is said.
+func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) (err error) {
 	m := &mapping{Capture: c, refused: map[string]string{}, free: free, out: out}
+	defer func() {
+		if r := recover(); r != nil {
+			text := fmt.Sprintf("%T", r) // its own words may hold values of the row
+			if e, ok := r.(runtime.Error); ok {
+				text = e.Error()
+			}
+			c.log.ErrorContext(ctx, "panic while mapping", "position", m.row.String(), "panic", text, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic while mapping the change at %s, which the slot keeps: report it with the stack in the log", m.row)
+		}
+	}()
 	m.compile(ctx)
 	for {
 		batch, err := c.cfg.Source.Next(ctx)
@@ -125,6 +143,7 @@ func (m *mapping) cut(ctx context.Context, after func(context.Context) error) er
 func (m *mapping) mapBatch(ctx context.Context, batch *Batch) error {
 	for i := range batch.Changes {
 		c := &batch.Changes[i]
+		m.row = c.Position
 		if c.Position.CommitLSN != m.commit {
 			if err := m.commitCatalog(ctx); err != nil {
 				return err
@@ -168,6 +187,7 @@ func (m *mapping) change(ctx context.Context, c *Change, out *mappedBatch) error
 	if m.role == webhooksTable {
 		out.events = announce(out.events, &out.bodies, c)
 	} else {
+		failpoint.Hit(failpoint.Mapping)
 		out.events = m.mapper.Map(out.events, &out.bodies, c)
 	}
 	for i := from; i < len(out.events); i++ {

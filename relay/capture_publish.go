@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/dot-do/relay/internal/failpoint"
 )
 
 // How long a stopping session may take for its last appends and checkpoint.
@@ -67,6 +69,7 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
 	if len(mb.events) > 0 {
 		before := p.cfg.Stream.Seq()
+		failpoint.Hit(failpoint.BeforePublish)
 		if err := p.cfg.Stream.Append(ctx, mb.events); err != nil {
 			return fmt.Errorf("publish %d events up to %s: %w", len(mb.events), mb.events[len(mb.events)-1].Position, err)
 		}
@@ -109,6 +112,7 @@ func (p *publisher) checkpoint(ctx context.Context) error {
 	}
 	next := p.cp
 	next.Confirmed, next.SettledSeq = max(bound, next.Confirmed), settled
+	failpoint.Hit(failpoint.BeforeCheckpoint)
 	if err := p.cfg.Checkpoints.Save(ctx, next); err != nil {
 		return fmt.Errorf("save the checkpoint at %s: %w", next.Confirmed, err)
 	}
@@ -116,6 +120,7 @@ func (p *publisher) checkpoint(ctx context.Context) error {
 	if !moves {
 		return nil
 	}
+	failpoint.Hit(failpoint.BeforeConfirm)
 	p.cfg.Source.Confirm(bound)
 	p.cfg.Backfill.confirm(bound)
 	if p.cfg.Observer.Confirmed != nil {

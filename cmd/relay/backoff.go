@@ -7,7 +7,7 @@ import (
 
 const (
 	shortestWait = 200 * time.Millisecond
-	longestWait  = 5 * time.Second
+	longestWait  = 2 * time.Second // what comes back after a long time is noticed as soon as after a short one
 )
 
 // backoff waits twice as long after each failure. The zero value is ready.

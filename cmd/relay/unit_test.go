@@ -23,7 +23,7 @@ func TestBackoffDoublesUpToItsLimit(t *testing.T) {
 		var b backoff
 		for _, want := range []time.Duration{
 			200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond,
-			3200 * time.Millisecond, 5 * time.Second, 5 * time.Second,
+			2 * time.Second, 2 * time.Second,
 		} {
 			began := time.Now()
 			require.True(t, b.wait(t.Context()))

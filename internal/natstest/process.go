@@ -26,7 +26,8 @@ type Process struct {
 	StoreDir string // of JetStream
 
 	t      testing.TB
-	config string
+	own    string // configuration that every server of this package has
+	config string // its file
 	log    string
 	cmd    *exec.Cmd
 	done   chan struct{}
@@ -73,12 +74,19 @@ func NewProcess(t testing.TB, config ...string) *Process {
 		log:    filepath.Join(dir, "nats.log"),
 	}
 	p.StoreDir = filepath.Join(dir, "store")
-	own := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nlog_file: %q\njetstream { store_dir: %q }\n",
+	p.own = fmt.Sprintf("listen: \"127.0.0.1:%d\"\nlog_file: %q\njetstream { store_dir: %q }\n",
 		port, p.log, p.StoreDir)
-	require.NoError(t, os.WriteFile(p.config, []byte(own+strings.Join(config, "\n")), 0o600))
+	p.Configure(config...)
 	p.Start()
 	t.Cleanup(p.Kill)
 	return p
+}
+
+// Configure replaces the configuration that NewProcess was given. It counts from the
+// next Start on.
+func (p *Process) Configure(config ...string) {
+	p.t.Helper()
+	require.NoError(p.t, os.WriteFile(p.config, []byte(p.own+strings.Join(config, "\n")), 0o600))
 }
 
 // Start starts the server again after Kill or Stop, and waits until it answers.

@@ -76,7 +76,7 @@ func (c *Client) lastControl(ctx context.Context) (uint64, error) {
 func (c *Client) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	stream, err := c.js.Stream(ctx, c.cfg.Stream)
 	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", c.cfg.Stream, err)
+		return nil, fmt.Errorf("look up stream %s: %w", c.cfg.Stream, c.explain(err))
 	}
 	return stream.CachedInfo(), nil
 }

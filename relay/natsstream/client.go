@@ -134,8 +134,11 @@ func (c *Client) options(ctx context.Context) []nats.Option {
 		nats.FlusherTimeout(c.cfg.AckTimeout), // a frozen server blocks a write no longer
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { c.state(nc, false, err) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { c.state(nc, true, nil) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) {
 			c.log.Warn("nats reports an error", "error", err)
+			if credentials(err) && !nc.IsConnected() && c.cfg.OnState != nil {
+				c.cfg.OnState(false, fmt.Errorf("check the credentials in RELAY_NATS_URL: %w", err))
+			}
 		}),
 	}
 	if c.cfg.Embedded != nil {
@@ -196,10 +199,15 @@ func hosts(cfg Config) (string, error) {
 
 func connectError(hosts string, err error) error {
 	err = fmt.Errorf("connect to NATS at %s: %w", hosts, err)
-	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+	if credentials(err) {
 		return setupErrorf("check the credentials in RELAY_NATS_URL", "%w", err)
 	}
 	return fmt.Errorf("%w; check that the server runs, and its address in RELAY_NATS_URL", err)
+}
+
+// credentials reports whether the server does not take them.
+func credentials(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked)
 }
 
 func jetStreamError(hosts string, err error) error {

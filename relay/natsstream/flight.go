@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dot-do/relay/internal/failpoint"
 	"github.com/dot-do/relay/relay"
 )
 
@@ -35,6 +36,7 @@ type flight struct {
 	sent     uint64 // last sequence sent
 	acked    uint64 // last sequence stored, and all before it
 	answered uint64 // base plus the answers received, good and bad
+	done     bool   // the last message sent was answered: one that is not by then was lost
 	bytes    int    // on their way
 	sizes    [window]int
 	target   uint64 // what the writer waits for
@@ -73,10 +75,12 @@ func (f *flight) answer(msg *nats.Msg) {
 	if !ok {
 		return // not ours
 	}
+	failpoint.Hit(failpoint.BeforeAck)
 	err := f.verdict(seq, msg)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.answered++
+	f.done = f.done || seq == f.sent
 	if f.err != nil { // the first error is the cause of all that follow
 		f.straggle(seq, err)
 		return
@@ -106,7 +110,7 @@ func (f *flight) straggle(seq uint64, err error) {
 		}
 		f.strayTo = seq
 	}
-	if f.answered == f.sent {
+	if f.answered == f.sent || seq == f.sent {
 		f.signal()
 	}
 }
@@ -153,6 +157,7 @@ func (f *flight) reserve(ctx context.Context, size int) (uint64, error) {
 		if pending == 0 || (pending < window && f.bytes+size <= windowBytes) {
 			defer f.mu.Unlock()
 			f.sent++
+			f.done = false
 			f.sizes[f.sent%window] = size
 			f.bytes += size
 			return f.sent, nil
@@ -206,19 +211,19 @@ func (f *flight) await(ctx context.Context, seq uint64) error {
 	}
 }
 
-// drain waits, after a refusal, until everything sent is answered, and returns the
-// refusal with what was stored behind it all the same.
+// drain waits, after a refusal, until everything sent is answered, but for what was
+// lost on the way, and returns the refusal with what was stored behind it all the same.
 func (f *flight) drain(ctx context.Context) error {
 	patience := time.NewTimer(f.timeout)
 	defer patience.Stop()
 	for {
 		f.mu.Lock()
-		err, open := f.err, f.sent-f.answered
+		err, open := f.err, f.sent > f.answered && !f.done
 		if f.strayFrom > 0 {
 			err = fmt.Errorf("%w; sequences %d to %d of this writer stand among the other's", err, f.strayFrom, f.strayTo)
 		}
 		f.mu.Unlock()
-		if open == 0 {
+		if !open {
 			return err
 		}
 		select {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dot-do/relay/internal/failpoint"
 	"github.com/dot-do/relay/relay"
 )
 
@@ -132,9 +133,12 @@ func (w *Writer) append(ctx context.Context, events []relay.Event) error {
 		msg := w.env.fill(ev, w.at)
 		msg.Subject = subj
 		msg.Reply = w.flight.reply(seq)
-		if err := w.c.nc.PublishMsg(msg); err != nil {
-			return err
+		if !failpoint.Drop(failpoint.Lost) {
+			if err := w.c.nc.PublishMsg(msg); err != nil {
+				return err
+			}
 		}
+		failpoint.Hit(failpoint.Sent)
 		w.at.after, w.at.prev, w.at.first = seq, ev.Position, false
 		if ev.IsControl() {
 			w.at.control = seq

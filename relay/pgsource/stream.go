@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/dot-do/relay/internal/failpoint"
 	"github.com/dot-do/relay/relay"
 )
 
@@ -162,6 +163,7 @@ func (s *Source) report(ctx context.Context, heard *heard) {
 // sendStatus reports all three positions: a zero would be read as one of the
 // others, and what is merely received must not pass for flushed.
 func (s *Source) sendStatus(reply bool) error {
+	failpoint.Hit(failpoint.BeforeFeedback)
 	flush := s.confirmed.Load()
 	return s.wire.status(max(s.received.Load(), flush), flush, reply)
 }
