@@ -29,6 +29,7 @@ func (b *bench) memory() error {
 	bytes := (heap()-before)/float64(len(subs)) - idBytes
 	runtime.KeepAlive(index)
 	runtime.KeepAlive(subs)
+	b.waiting()
 	b.report.Goal("G7", "bytes per distinct filter of W1 at "+short(b.last())+", ids excluded", samples{bytes}, "≤ 64", 64, 0)
 	return b.shared()
 }
