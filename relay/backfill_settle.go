@@ -15,8 +15,8 @@ func (r *backfillRun) settle(ctx context.Context) error {
 	r.job.add(r.last)
 	r.last = Progress{}
 	r.log.InfoContext(ctx, "backfill done", "backfill", r.job.ID, "relation", r.job.Table, "rows", r.job.Rows, "events", r.job.Events)
-	r.Backfiller.settling = append(r.Backfiller.settling, r)
-	for len(r.Backfiller.settling) > settlingMost && ctx.Err() == nil {
+	r.settling = append(r.settling, r)
+	for len(r.settling) > settlingMost && ctx.Err() == nil {
 		if err := r.forgetSettled(ctx); err != nil {
 			return err
 		}
