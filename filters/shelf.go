@@ -9,7 +9,7 @@ import (
 //
 // A route is found by a hash of all its legs if its shape is direct: each row is looked
 // up once for each of those shapes. The routes of all others are filed besides, so that a
-// row meets only those with which it has two steps in common: see access.
+// row meets only those with which it has two legs in common: see access.go.
 type shelf[T comparable] struct {
 	topic   *topic[T]
 	uses    map[*shape]*use[T]
