@@ -132,13 +132,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	var err error
-	if o.only, err = regexp.Compile("^(" + only + ")$"); err != nil {
-		return o, fmt.Errorf("-only: %w", err)
-	}
-	if only == "" {
-		o.only = regexp.MustCompile("")
-	}
-	return o, nil
+	o.only, err = figures.Only(only)
+	return o, err
 }
 
 // part is one piece of the benchmark.

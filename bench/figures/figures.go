@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -215,4 +216,17 @@ func Digits(v float64) string {
 	default:
 		return fmt.Sprintf("%.2f", v)
 	}
+}
+
+// Only compiles the value of a flag -only, which names parts of a benchmark in full:
+// without one every part is run.
+func Only(parts string) (*regexp.Regexp, error) {
+	if parts == "" {
+		return regexp.Compile("")
+	}
+	only, err := regexp.Compile("^(" + parts + ")$")
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	return only, nil
 }

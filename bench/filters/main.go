@@ -26,6 +26,8 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"time"
+
+	"github.com/dot-do/relay/bench/figures"
 )
 
 func main() {
@@ -121,13 +123,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	var err error
-	if o.only, err = regexp.Compile("^(" + only + ")$"); err != nil {
-		return o, fmt.Errorf("-only: %w", err)
-	}
-	if only == "" {
-		o.only = regexp.MustCompile("")
-	}
-	return o, nil
+	o.only, err = figures.Only(only)
+	return o, err
 }
 
 func profile(name string) (stop func(), err error) {
