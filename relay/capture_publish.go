@@ -19,9 +19,13 @@ const (
 	idleEvery      = 30 * time.Second
 )
 
-// askAfter is how long the last batch may be on its way before the stream is asked to
-// acknowledge it. With more to send it acknowledges by itself, in larger steps.
-const askAfter = time.Millisecond
+// The stream acknowledges by itself only every so many events. It is asked for the
+// others when they have been on their way for askAfter, and are so few that to wait
+// for the answer holds nothing up; or when it acknowledged nothing in that time.
+const (
+	askAfter = 10 * time.Millisecond
+	askMost  = 512
+)
 
 // publisher state of one session, owned by the publishing goroutine.
 type publisher struct {
@@ -33,6 +37,7 @@ type publisher struct {
 	published bool        // events went out since the last checkpoint
 	settled   bool        // or some of them settled
 	last      time.Time   // of the last checkpoint
+	stored    uint64      // sequence that was stored when the stream was last asked
 }
 
 // sentBatch is what the publisher remembers of a batch until it is stored.
@@ -73,10 +78,8 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 			free <- mb
 		case <-ask.C:
 			asked = true
-			if len(in) == 0 {
-				if err := p.flush(ctx); err != nil {
-					return err
-				}
+			if err := p.ask(ctx, len(in) == 0); err != nil {
+				return err
 			}
 		case <-ticker.C:
 		}
@@ -126,6 +129,17 @@ func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
 		return err
 	}
 	return mb.after(ctx)
+}
+
+// ask lets the stream acknowledge what it did not by itself.
+func (p *publisher) ask(ctx context.Context, idle bool) error {
+	stored := p.cfg.Stream.Seq()
+	stuck := stored == p.stored
+	p.stored = stored
+	if n := len(p.sent); n == 0 || (!stuck && (!idle || p.sent[n-1].last-stored > askMost)) {
+		return nil
+	}
+	return p.flush(ctx)
 }
 
 // flush waits until everything sent is stored.

@@ -73,6 +73,7 @@ type place struct {
 	// from its leader.
 	byID, first bool
 
+	ids   bool  // the server is told the message's id
 	group group // atomic batch that it is part of
 }
 
@@ -88,11 +89,11 @@ func (e *envelope) fill(ev *relay.Event, at *place) []byte {
 	if at.group.at > 0 {
 		b = at.group.append(b)
 	}
-	b = header(b, headerID)
-	from := len(b)
-	b = appendID(b, ev)
-	e.last = append(e.last[:0], b[from:]...)
-	b = append(b, "\r\nce-specversion: 1.0\r\nce-id: "...)
+	e.last = appendID(e.last[:0], ev)
+	if at.ids {
+		b = append(append(header(b, headerID), e.last...), crlf...)
+	}
+	b = append(b, "ce-specversion: 1.0\r\nce-id: "...)
 	b = append(b, e.last...)
 	b = append(b, "\r\nce-type: "...)
 	b = append(b, ev.Type...) // checked by subject
