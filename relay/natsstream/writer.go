@@ -105,7 +105,7 @@ func (w *Writer) begin(ctx context.Context, t tail, lost <-chan struct{}) error 
 		conn = nil
 	}
 	w.mode = t.mode(w.c.cfg.SyncAlways)
-	w.at = place{after: t.Seq, prev: t.Position, control: t.control, first: true, byID: t.replicas == 1 && w.mode == modeSingle, ids: w.mode == modeSingle}
+	w.at = place{after: t.Seq, prev: t.Position, control: t.control, first: true, byID: t.replicas == 1 && w.mode == modeSingle, ids: w.c.cfg.MessageIDs || w.mode == modeSingle}
 	w.flight, w.frames = f, frames{conn: conn, nc: w.c.nc, buf: w.frames.buf[:0]}
 	w.batch, w.groups = fastBatch{}, 0
 	if w.mode == modeFast {
