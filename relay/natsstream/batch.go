@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dot-do/relay/internal/failpoint"
 	"github.com/dot-do/relay/relay"
 )
 
@@ -39,9 +40,14 @@ const (
 	opResend = "4" // asks for the last answer again, or for what is missing
 )
 
-// fastFlow is how many messages of a fast batch are answered together. The server
-// answers no more than 500 at once.
-const fastFlow = ".500.fail."
+// fastFlow is how many messages of a fast batch are answered together. Tests that fail
+// on purpose count the answers.
+func fastFlow() string {
+	if failpoint.Enabled {
+		return ".1.fail."
+	}
+	return ".25.fail."
+}
 
 // fastBatch is the one at hand.
 type fastBatch struct {
@@ -55,7 +61,7 @@ type fastBatch struct {
 // reads the number and the operation from the reply subject.
 func (b *fastBatch) reply(f *flight, dst []byte, n uint64, op string) []byte {
 	dst = append(append(dst, f.inbox...), f.token...)
-	dst = append(strconv.AppendUint(append(dst, '-'), b.made, 36), fastFlow...)
+	dst = append(strconv.AppendUint(append(dst, '-'), b.made, 36), fastFlow()...)
 	dst = append(strconv.AppendUint(dst, n, 10), '.')
 	return append(append(dst, op...), ".$FI"...)
 }
@@ -136,7 +142,7 @@ func (f *flight) progressOf(msg *nats.Msg) (stored uint64, err error) {
 	case a.Type == "ack":
 		return f.base + a.Seq, nil
 	case a.Type == "gap":
-		return 0, fmt.Errorf("stream %s got message %d in place of %d: one was lost on the way", f.stream, f.base+a.Seq, f.base+a.Missing)
+		return 0, fmt.Errorf("stream %s got what was to be sequence %d in place of %d: it lost a message on the way", f.stream, f.base+a.Seq, f.base+a.Missing)
 	case a.Duplicate, a.Seq != f.base+a.Count:
 		// The server knows their ids: another writer put them there.
 		return 0, fmt.Errorf("stream %s holds some of the %d messages behind sequence %d elsewhere: %w", f.stream, a.Count, f.base, relay.ErrFenced)
@@ -192,7 +198,7 @@ func groupSize(events []relay.Event, most int) int {
 // one before is being stored; its last only when that is known to be stored.
 func (w *Writer) sendGroups(ctx context.Context, events []relay.Event) error {
 	for len(events) > 0 {
-		n := groupSize(events, w.groupMost)
+		n := groupSize(events, min(w.groupMost, w.flight.most()/2))
 		after := w.at.after
 		w.groups++
 		for i := range events[:n] {
@@ -200,7 +206,7 @@ func (w *Writer) sendGroups(ctx context.Context, events []relay.Event) error {
 				if err := w.frames.push(); err != nil {
 					return err
 				}
-				if err := w.flight.await(ctx, after); err != nil {
+				if err := w.flight.pace(ctx, after); err != nil {
 					return err
 				}
 			}

@@ -1,6 +1,7 @@
 package natsstream
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -15,9 +16,17 @@ import (
 )
 
 const (
-	window      = 4096     // messages on their way
+	window      = 4096     // messages on their way, at most
 	windowBytes = 32 << 20 // their size; one larger message may go alone
 	nudgeEvery  = time.Second
+
+	// The window begins small, and follows the time that the server needs for half of
+	// it. Behind a slow network a large one would keep the library's pings waiting, too,
+	// until it takes the connection for dead.
+	windowFirst = 128
+	windowLeast = 64
+	quick       = 250 * time.Millisecond
+	slow        = time.Second
 )
 
 // flight accounts for the messages that were sent and are not acknowledged yet,
@@ -43,6 +52,7 @@ type flight struct {
 	batched  bool   // messages go in fast batches
 	answered uint64 // of single messages: base plus the answers received, good and bad
 	done     bool   // the last message sent was answered: one that is not by then was lost
+	limit    int    // messages that may be on their way just now
 	bytes    int    // on their way
 	sizes    [window]int
 	target   uint64 // what the writer waits for
@@ -63,7 +73,7 @@ func (c *Client) takeoff(ctx context.Context, seq uint64, lost <-chan struct{}, 
 		timeout: c.cfg.AckTimeout,
 		stored:  stored,
 		wake:    make(chan struct{}, 1),
-		sent:    seq, acked: seq, answered: seq, base: seq,
+		sent:    seq, acked: seq, answered: seq, base: seq, limit: windowFirst,
 	}
 	var err error
 	if f.sub, err = c.nc.Subscribe(f.inbox+">", f.answer); err != nil {
@@ -83,12 +93,18 @@ func (c *Client) takeoff(ctx context.Context, seq uint64, lost <-chan struct{}, 
 	return f, nil
 }
 
+// opened begins the answer to the first message of a fast batch, whatever becomes of it.
+var opened = []byte(`{"type":"ack","seq":0,`)
+
 const inboxToken = 22 // characters of the unique part of an inbox
 
 func (f *flight) land() { _ = f.sub.Unsubscribe() } // fails only without a connection
 
 // answer takes one of the server's answers.
 func (f *flight) answer(msg *nats.Msg) {
+	if f.batched && bytes.HasPrefix(msg.Data, opened) {
+		return
+	}
 	failpoint.Hit(failpoint.BeforeAck)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -138,7 +154,7 @@ func (f *flight) take(seq uint64, err error) {
 		return
 	}
 	if seq > f.sent || seq <= f.acked {
-		return // the opening of a batch, or said twice
+		return // said twice
 	}
 	for ; f.acked < seq; f.acked++ {
 		f.bytes -= f.sizes[(f.acked+1)%window]
@@ -206,7 +222,7 @@ func (f *flight) reserve(size int) (seq uint64, ok bool, err error) {
 		return 0, false, f.err
 	}
 	pending := f.sent - f.acked
-	if pending > 0 && (pending >= window || f.bytes+size > windowBytes) {
+	if pending > 0 && (pending >= uint64(f.limit) || f.bytes+size > windowBytes/window*f.limit) {
 		return 0, false, nil
 	}
 	f.sent++
@@ -222,7 +238,29 @@ func (f *flight) half() (seq uint64, crowded bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	pending := f.sent - f.acked
-	return f.acked + (pending+1)/2, pending >= window
+	return f.acked + (pending+1)/2, pending >= uint64(f.limit)
+}
+
+// most is how many messages may be on their way just now.
+func (f *flight) most() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.limit
+}
+
+// pace waits until seq is stored, and sets the window by how long it took.
+func (f *flight) pace(ctx context.Context, seq uint64) error {
+	since := time.Now()
+	err := f.await(ctx, seq)
+	took := time.Since(since)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if took < quick {
+		f.limit = min(2*f.limit, window)
+	} else if took > slow {
+		f.limit = max(f.limit/2, windowLeast)
+	}
+	return err
 }
 
 // all waits until everything sent is stored.

@@ -108,8 +108,12 @@ func (w *Writer) begin(ctx context.Context, t tail, lost <-chan struct{}) error 
 	w.at = place{after: t.Seq, prev: t.Position, control: t.control, first: true, byID: t.replicas == 1 && w.mode == modeSingle, ids: w.c.cfg.MessageIDs || w.mode == modeSingle}
 	w.flight, w.frames = f, frames{conn: conn, nc: w.c.nc, buf: w.frames.buf[:0]}
 	w.batch, w.groups = fastBatch{}, 0
-	if w.mode == modeFast {
+	switch w.mode {
+	case modeFast:
 		f.batched, f.nudge = true, w.ask
+	case modeAtomic:
+		f.limit = 2 * groupMost // one is stored while the next travels
+	case modeSingle:
 	}
 	return nil
 }
@@ -249,7 +253,7 @@ func (w *Writer) reserve(ctx context.Context, size int) (uint64, error) {
 			}
 			continue
 		}
-		if err := w.flight.await(ctx, half); err != nil {
+		if err := w.flight.pace(ctx, half); err != nil {
 			return 0, err
 		}
 	}
