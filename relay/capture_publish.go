@@ -22,12 +22,13 @@ const (
 // publisher state of one session, owned by the publishing goroutine.
 type publisher struct {
 	*Capture
-	cp        Checkpoint // the next to be saved; shadows the one the session began with
-	held      LSN        // everything that ended before it is held by the stream
-	settling  settling   // what of it may not be on the stream's disk yet
-	published bool       // events went out since the last checkpoint
-	settled   bool       // or some of them settled
-	last      time.Time  // of the last checkpoint
+	cp        Checkpoint  // the next to be saved; shadows the one the session began with
+	held      LSN         // everything that ended before it is held by the stream
+	settling  settling    // what of it may not be on the stream's disk yet
+	published bool        // events went out since the last checkpoint
+	settled   bool        // or some of them settled
+	last      time.Time   // of the last checkpoint
+	hole      *HoleNotice // that waits for its place in the stream
 }
 
 // publishBatches appends what was mapped until the channel is closed. It does not
@@ -52,7 +53,12 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 				return err
 			}
 			free <- mb
+		case notice := <-p.holes():
+			p.hole = &notice
 		case <-ticker.C:
+		}
+		if err := p.recordHole(ctx); err != nil {
+			return err
 		}
 		if err := p.settle(ctx); err != nil {
 			return err
