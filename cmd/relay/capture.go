@@ -50,6 +50,7 @@ func (p *process) capture(ctx context.Context) error {
 			}
 			if p.health.Set(roleCapture, ops.Standby, "slot "+p.cfg.Source.Slot+" is held by another process") {
 				p.log.InfoContext(ctx, "standing by: the slot is held by another process, this one takes over when it is free", "slot", p.cfg.Source.Slot)
+				p.metrics.Audited(nil, 0) // the other tells
 			}
 			if !sleep(ctx, standbyEvery) {
 				return nil
