@@ -24,10 +24,10 @@ const (
 
 // AuditLog keeps what an auditor knows beyond its own life.
 type AuditLog interface {
-	// LoadAudit returns nil when nobody looked at the slot's stream yet.
-	LoadAudit(ctx context.Context, slot string) (*relay.Audit, error)
+	// LoadAudit returns nil when nobody looked at the slot's stream yet, and the holes
+	// that were found.
+	LoadAudit(ctx context.Context, slot string) (*relay.Audit, []relay.Hole, error)
 	SaveAudit(ctx context.Context, slot string, a relay.Audit) error
-	Holes(ctx context.Context, slot string) ([]relay.Hole, error)
 	// AddHole keeps a hole in the place of those that lie within it; one that is kept
 	// already stays as it is.
 	AddHole(ctx context.Context, slot string, h relay.Hole) error
@@ -111,22 +111,18 @@ func (a *auditor) watch(ctx context.Context) {
 // load takes up where the last auditor of this stream stopped.
 func (a *auditor) load(ctx context.Context, info *jetstream.StreamInfo) error {
 	created := info.Created.UTC().Truncate(time.Microsecond) // as the log keeps it
+	known, holes, err := a.cfg.Log.LoadAudit(ctx, a.cfg.Slot)
+	if err != nil {
+		return err
+	}
+	a.holes = holes
 	if !a.audit.Created.Equal(created) {
-		known, err := a.cfg.Log.LoadAudit(ctx, a.cfg.Slot)
-		if err != nil {
-			return err
-		}
 		if known == nil || known.Stream != a.c.cfg.Stream || !known.Created.Equal(created) {
 			known = &relay.Audit{Stream: a.c.cfg.Stream, Created: created}
 		}
 		a.audit, a.saved, a.harmless, a.deleted, a.verified = *known, *known, nil, 0, false
 		a.saved.Marks = slices.Clone(known.Marks)
 	}
-	holes, err := a.cfg.Log.Holes(ctx, a.cfg.Slot)
-	if err != nil {
-		return err
-	}
-	a.holes = holes
 	return nil
 }
 
@@ -231,7 +227,7 @@ func (a *auditor) tell(ctx context.Context) {
 }
 
 func (a *auditor) tellAll(ctx context.Context) error {
-	holes, err := a.cfg.Log.Holes(ctx, a.cfg.Slot)
+	_, holes, err := a.cfg.Log.LoadAudit(ctx, a.cfg.Slot)
 	if err != nil {
 		return err
 	}
@@ -293,7 +289,7 @@ func (a *auditor) lastRecord(ctx context.Context) (*relay.GapRecord, uint64, err
 	}
 	var record relay.GapRecord
 	if err := json.Unmarshal(msg.Data, &record); err != nil {
-		return nil, 0, nil //nolint:nilerr // somebody else's, which tells of no hole
+		return nil, 0, nil // somebody else's, which tells of no hole
 	}
 	return &record, msg.Sequence, nil
 }

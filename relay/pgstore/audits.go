@@ -13,8 +13,17 @@ import (
 )
 
 // LoadAudit returns what the auditor of a slot's stream remembers; nil when it never
-// looked.
-func (s *Store) LoadAudit(ctx context.Context, slot string) (*relay.Audit, error) {
+// looked, and the holes that were found.
+func (s *Store) LoadAudit(ctx context.Context, slot string) (*relay.Audit, []relay.Hole, error) {
+	a, err := s.loadAudit(ctx, slot)
+	if err != nil {
+		return nil, nil, err
+	}
+	holes, err := s.Holes(ctx, slot)
+	return a, holes, err
+}
+
+func (s *Store) loadAudit(ctx context.Context, slot string) (*relay.Audit, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	var (
