@@ -95,7 +95,9 @@ func (a *auditor) watch(ctx context.Context) {
 		due := a.cfg.Every > 0 && !time.Now().Before(walk)
 		if err == nil && (due || a.whole) {
 			walk = time.Now().Add(a.cfg.Every)
-			err = a.walk(ctx)
+			if err = a.walk(ctx); err != nil {
+				walk = time.Now().Add(a.every)
+			}
 		}
 		if err != nil && ctx.Err() == nil && a.c.Connected() {
 			a.log.WarnContext(ctx, "the stream could not be audited, trying again", "stream", a.c.cfg.Stream, "error", err)

@@ -20,6 +20,7 @@ const (
 	// core at most.
 	restShare   = 9
 	longestRest = time.Second
+	walkWait    = 5 * time.Second // for messages that are there
 )
 
 // walk follows the chain from where the last walk ended, or from the first message
@@ -87,7 +88,7 @@ func (w *walker) run(ctx context.Context, from uint64) error {
 	for pending > 0 && w.at < w.last {
 		began := time.Now()
 		msgs, err := w.next(ctx, pull)
-		if err != nil {
+		if err != nil || len(msgs) == 0 {
 			return err
 		}
 		for _, msg := range msgs {
@@ -188,12 +189,17 @@ func (w *walker) open(ctx context.Context, from uint64) (name string, pending ui
 	return info.Name, info.NumPending, nil
 }
 
-// next returns messages that are there; it fails when none comes for a while.
+// next returns messages that are there, and none when all have left by age meanwhile;
+// it fails when none comes for a while.
 func (w *walker) next(ctx context.Context, pull *puller) ([]*nats.Msg, error) {
-	inner, cancel := context.WithTimeout(ctx, apiTimeout)
+	inner, cancel := context.WithTimeout(ctx, walkWait)
 	defer cancel()
 	msgs, err := pull.next(inner, maxBatch)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		info, err := w.info(ctx)
+		if err != nil || info.State.FirstSeq > w.last {
+			return nil, err
+		}
 		return nil, fmt.Errorf("stream %s does not show what stands behind sequence %d: %w", w.c.cfg.Stream, w.at, errSilence)
 	}
 	return msgs, err
