@@ -76,7 +76,7 @@ type span struct{ from, to uint64 }
 // Audit watches over the stream until ctx ends, and then returns nil. Whatever fails
 // is tried again at the next look.
 func (c *Client) Audit(ctx context.Context, cfg AuditConfig) error {
-	a := &auditor{c: c, cfg: cfg, log: c.log.With("component", "audit"), every: lookEvery, news: make(chan struct{}, 1)}
+	a := &auditor{c: c, cfg: cfg, log: c.log, every: lookEvery, news: make(chan struct{}, 1)}
 	if cfg.Every > 0 {
 		a.every = min(a.every, cfg.Every)
 	}

@@ -236,6 +236,18 @@ func TestADeletedMessageIsFoundAndToldOnce(t *testing.T) {
 	require.Len(t, a.tellings(), 1)
 }
 
+func TestAStreamThatExistsCanBeSetToDenyWhatMakesHoles(t *testing.T) {
+	s := natstest.New(t)
+	a := newAudited(t, s.URL, s.JetStream(), nil)
+	a.append(1, 10)
+	cfg := a.stream().CachedInfo().Config
+	cfg.DenyDelete, cfg.DenyPurge = true, true
+	_, err := a.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Error(t, a.stream().DeleteMsg(t.Context(), 4))
+	require.Error(t, a.stream().Purge(t.Context()))
+}
+
 func TestAHoleThatGrowsIsReportedAnewAndOneThatTheStreamHasPassedIsForgotten(t *testing.T) {
 	s := natstest.New(t)
 	a := newAudited(t, s.URL, s.JetStream(), nil)
