@@ -17,6 +17,9 @@ import (
 
 const (
 	lookEvery = time.Minute
+	// firstWalk is how long a session works before it walks: it may have much to catch
+	// up with.
+	firstWalk = 10 * time.Minute
 	// maxHoles is how many holes one pass reports one by one. What it finds beyond that
 	// becomes a single one, in which a later deletion is not told apart.
 	maxHoles = 50
@@ -89,7 +92,7 @@ func (c *Client) Audit(ctx context.Context, cfg AuditConfig) error {
 func (a *auditor) watch(ctx context.Context) {
 	ticker := time.NewTicker(a.every)
 	defer ticker.Stop()
-	walk := time.Now().Add(a.every)
+	walk := time.Now().Add(min(a.cfg.Every, firstWalk))
 	for {
 		err := a.look(ctx)
 		due := a.cfg.Every > 0 && !time.Now().Before(walk)

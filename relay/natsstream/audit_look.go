@@ -200,7 +200,7 @@ func (a *auditor) inside(ctx context.Context, info *jetstream.StreamInfo, p *pas
 		a.deleted = 0
 		return nil
 	case n > maxDetails:
-		a.whole = a.whole || n > a.deleted
+		a.whole, a.deleted = a.whole || n > a.deleted, min(n, a.deleted)
 		return nil
 	}
 	deleted, err := a.missing(ctx)

@@ -400,6 +400,34 @@ func TestManyHolesAreToldAsAFew(t *testing.T) {
 	require.Len(t, a.tellings(), 50)
 }
 
+// TestMoreDeletionsThanCanBeAskedForAreFoundByAWalk purges one of two event types.
+func TestMoreDeletionsThanCanBeAskedForAreFoundByAWalk(t *testing.T) {
+	s := natstest.New(t)
+	a := newAudited(t, s.URL, s.JetStream(), nil)
+	all := events(1, 22_001)
+	for i := range all {
+		if i%2 == 1 {
+			all[i].Type = "thing.created"
+		}
+	}
+	a.place = all[len(all)-1].Position
+	require.NoError(t, a.w.Append(t.Context(), all))
+	a.start()
+	a.log.walked(t, 22_001)
+	require.NoError(t, a.stream().Purge(t.Context(), jetstream.WithPurgeSubject("events.thing.created")))
+	info, err := a.stream().Info(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 11_000, info.State.NumDeleted)
+	missing := 0
+	for _, h := range a.log.found(t, 50) {
+		missing += int(h.Missing)
+	}
+	require.Equal(t, 11_000, missing)
+	a.lookAgain()
+	a.stop()
+	require.Len(t, a.tellings(), 50)
+}
+
 // TestARecordThatWentWithALostEndIsToldAgain cuts the stream behind the hole.
 func TestARecordThatWentWithALostEndIsToldAgain(t *testing.T) {
 	s := natstest.New(t)

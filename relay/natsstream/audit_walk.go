@@ -21,6 +21,7 @@ const (
 	restShare   = 9
 	longestRest = time.Second
 	walkWait    = 5 * time.Second // for messages that are there
+	walkBatch   = 256             // messages in memory at a time, without their bodies
 )
 
 // walk follows the chain from where the last walk ended, or from the first message
@@ -194,7 +195,7 @@ func (w *walker) open(ctx context.Context, from uint64) (name string, pending ui
 func (w *walker) next(ctx context.Context, pull *puller) ([]*nats.Msg, error) {
 	inner, cancel := context.WithTimeout(ctx, walkWait)
 	defer cancel()
-	msgs, err := pull.next(inner, maxBatch)
+	msgs, err := pull.next(inner, walkBatch)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		info, err := w.info(ctx)
 		if err != nil || info.State.FirstSeq > w.last {
