@@ -112,7 +112,8 @@ func (p *publisher) holes() <-chan HoleNotice {
 }
 
 // recordHole puts the record of a hole that waits into the stream. It is called
-// between two batches, by the only goroutine that appends, with nothing on its way.
+// between two batches, by the only goroutine that appends, and waits until what was
+// sent is stored.
 //
 // The record stands between two transactions, right behind the last message: a
 // session that begins there anew skips everything up to the record's position, and
@@ -121,6 +122,12 @@ func (p *publisher) holes() <-chan HoleNotice {
 func (p *publisher) recordHole(ctx context.Context) error {
 	if p.hole == nil {
 		return nil
+	}
+	if n := len(p.sent); n > 0 && p.sent[n-1].commit == 0 { // inside a transaction
+		return nil
+	}
+	if err := p.flush(ctx); err != nil {
+		return err
 	}
 	at, ok := p.placeOfRecord()
 	if !ok {
