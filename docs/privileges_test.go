@@ -93,6 +93,14 @@ func TestTheDocumentedPrivilegesAreEnoughForCapture(t *testing.T) {
 	require.NoError(t, store.SaveChunk(ctx, backfill.ID, "me", relay.Chunk{Number: chunk}))
 	require.NoError(t, store.FinishBackfill(ctx, backfill.ID, "me", relay.BackfillDone, "", relay.Progress{}))
 
+	require.NoError(t, store.SaveAudit(ctx, "relay_docs", relay.Audit{Stream: "EVENTS"}))
+	hole := relay.Hole{Stream: "EVENTS", Reason: relay.HoleMissing, Before: relay.StreamPlace{Seq: 2}}
+	require.NoError(t, store.AddHole(ctx, "relay_docs", hole))
+	require.NoError(t, store.NoteRecord(ctx, "relay_docs", hole, 3))
+	require.NoError(t, store.DropHole(ctx, "relay_docs", hole))
+	_, _, err = store.LoadAudit(ctx, "relay_docs")
+	require.NoError(t, err)
+
 	pool, err := pgxpool.New(ctx, as(t, db, "relay").Reveal())
 	require.NoError(t, err)
 	defer pool.Close()

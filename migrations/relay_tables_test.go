@@ -15,6 +15,7 @@ import (
 var relayTables = []string{
 	"outbox_events", "relay_checkpoints", "relay_catalog_versions", "event_mappings",
 	"webhook_deliveries", "webhook_dead_letters", "rate_limit_windows", "relay_backfills", "relay_backfill_chunks",
+	"relay_stream_audits", "relay_stream_holes",
 }
 
 // relayNew returns a database at the head of the migrations, with user u1 and webhook w1.
@@ -61,7 +62,12 @@ func relayFill(db *pgtest.DB) {
 
 		insert into relay_backfills (id, slot_name, source_table, where_sql, state, cursor, chunk, rows_read, requested_at, updated_at) values
 		    ('b1', 'relay', 'public.things', 'type is null', 'running', '{onet,15}', 3, 9, '2024-01-01', '2024-01-02');
-		insert into relay_backfill_chunks values ('b1', 3, 'relay', '[{"k": ["onet", "15"]}]', '[]')`)
+		insert into relay_backfill_chunks values ('b1', 3, 'relay', '[{"k": ["onet", "15"]}]', '[]');
+
+		insert into relay_stream_audits values
+		    ('relay', 'EVENTS', '2024-01-01', '{"seq": 1}', '[{"seq": 9}]', 9, 'A/B:3:0', '2024-01-02', '2024-01-02');
+		insert into relay_stream_holes values
+		    ('relay', 'EVENTS', '2024-01-01', 'stream_hole', 3, 'A/B:1:0', 5, 'A/B:3:0', 'A/B', 'A/B', 1, 1, '2024-01-02', 10, '2024-01-03')`)
 }
 
 func TestRelayTablesHaveTheirColumns(t *testing.T) {
@@ -70,7 +76,7 @@ func TestRelayTablesHaveTheirColumns(t *testing.T) {
 		"users": 10, "accounts": 20, "things": 9, "relationships": 12, "agents": 10, "workflows": 8, "workflow_runs": 10,
 		"outbox_events": 18, "relay_checkpoints": 13, "relay_catalog_versions": 4, "event_mappings": 19,
 		"webhook_deliveries": 18, "webhook_dead_letters": 15, "rate_limit_windows": 4,
-		"relay_backfills": 22, "relay_backfill_chunks": 5,
+		"relay_backfills": 22, "relay_backfill_chunks": 5, "relay_stream_audits": 9, "relay_stream_holes": 15,
 	} {
 		require.Equal(t, want, pgtest.One[int](db, `
 			select count(*) from information_schema.columns where table_schema = 'public' and table_name = $1`, table), table)
@@ -92,6 +98,10 @@ var relayValid = map[string]seedRow{
 	"rate_limit_windows":    {"scope": "'webhook'", "key": "'w1'", "window_start": "'2024-01-01'"},
 	"relay_backfills":       {"slot_name": "'relay'", "source_table": "'public.things'"},
 	"relay_backfill_chunks": {"backfill_id": "'b1'", "number": "1", "slot_name": "'relay'", "keys": "'[]'"},
+	"relay_stream_audits":   {"slot_name": "'relay'", "stream": "'EVENTS'", "stream_created_at": "'2024-01-01'"},
+	"relay_stream_holes": {
+		"slot_name": "'relay'", "stream": "'EVENTS'", "stream_created_at": "'2024-01-01'", "reason": "'stream_hole'", "after_seq": "3", "before_seq": "5",
+	},
 }
 
 const bigFilter = `jsonb_build_object('a', repeat('x', 16384))`
@@ -169,6 +179,14 @@ var relayViolations = map[string][]violation{
 		{"relay_backfill_chunks_keys_check", seedRow{"keys": "'{}'"}},
 		{"relay_backfill_chunks_redo_check", seedRow{"redo": "'{}'"}},
 	},
+	"relay_stream_audits": {
+		{"relay_stream_audits_first_mark_check", seedRow{"first_mark": "'[]'"}},
+		{"relay_stream_audits_marks_check", seedRow{"marks": "'{}'"}},
+	},
+	"relay_stream_holes": {
+		{"relay_stream_holes_reason_check", seedRow{"reason": "'slot_lost'"}},
+		{"relay_stream_holes_seq_check", seedRow{"before_seq": "3"}},
+	},
 	"rate_limit_windows": {
 		{"rate_limit_windows_used_check", seedRow{"used": "-1"}},
 	},
@@ -191,6 +209,8 @@ var relayDuplicates = map[string][]violation{
 	"rate_limit_windows":    {{"rate_limit_windows_pkey", nil}},
 	"relay_backfills":       {{"relay_backfills_pkey", seedRow{"id": "'b'"}}},
 	"relay_backfill_chunks": {{"relay_backfill_chunks_pkey", nil}},
+	"relay_stream_audits":   {{"relay_stream_audits_pkey", nil}},
+	"relay_stream_holes":    {{"relay_stream_holes_pkey", nil}},
 }
 
 func TestEveryConstraintOfTheRelaysTablesRefusesItsViolation(t *testing.T) {

@@ -63,8 +63,11 @@ type CaptureConfig struct {
 	// InitialSnapshot asks Backfills for all mapped tables before the slot is read for
 	// the first time.
 	InitialSnapshot bool
-	Observer        Observer
-	Logger          *slog.Logger // defaults to slog.Default()
+	// Holes brings what an auditor found missing in the stream, to be told to
+	// subscribers there. Optional.
+	Holes    <-chan HoleNotice
+	Observer Observer
+	Logger   *slog.Logger // defaults to slog.Default()
 }
 
 // Capture is one session of a slot: from where it stands until the context ends
@@ -76,6 +79,7 @@ type Capture struct {
 	slot    Slot
 	cp      Checkpoint
 	skip    Position
+	end     Position  // of the stream's last message when the session began; zero when it is not ours
 	refill  time.Time // what was committed before it may have been in the stream, which lost it
 	catalog *Catalog
 	broken  string // why backfills cannot go on; empty: they can
@@ -159,6 +163,9 @@ func (c *Capture) resume(ctx context.Context) error {
 		return err
 	}
 	c.skip = r.skip
+	if saved != nil && tail.Lineage == saved.Lineage {
+		c.end = tail.Position
+	}
 	if r.gap != nil || (r.fresh && saved != nil) {
 		c.broken = "a gap was accepted while it ran, and what of it is in the stream is not known; run it again"
 	}

@@ -38,6 +38,7 @@ type publisher struct {
 	settled   bool        // or some of them settled
 	last      time.Time   // of the last checkpoint
 	stored    uint64      // sequence that was stored when the stream was last asked
+	hole      *HoleNotice // that waits for its place in the stream
 }
 
 // sentBatch is what the publisher remembers of a batch until it is stored.
@@ -81,9 +82,14 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 			if err := p.ask(ctx, len(in) == 0); err != nil {
 				return err
 			}
+		case notice := <-p.holes():
+			p.hole = &notice
 		case <-ticker.C:
 		}
 		p.landed()
+		if err := p.recordHole(ctx); err != nil {
+			return err
+		}
 		if asked && len(p.sent) > 0 {
 			ask.Reset(askAfter)
 			asked = false

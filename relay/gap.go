@@ -8,15 +8,28 @@ import (
 	"time"
 )
 
-// GapRecord is the body of a relay.control.gap message: from here on the stream
-// follows the log again, and of the range named the stream is not to be relied on.
+// GapRecord is the body of a relay.control.gap message: of the range named the
+// stream is not to be relied on. Either an operator gave up a range of the log, and
+// from here on the stream follows the log again; or messages are gone that the stream
+// held, and the last fields say between which.
 type GapRecord struct {
 	Slot   string    `json:"slot"`
-	Reason string    `json:"reason"`         // of the halt that the operator decided
+	Reason string    `json:"reason"`         // of the halt that the operator decided, or of the Hole
 	From   string    `json:"from,omitempty"` // log positions; empty where it is not known
 	To     string    `json:"to,omitempty"`
 	Found  string    `json:"found"` // what was found, in words
-	At     time.Time `json:"accepted_at"`
+	At     time.Time `json:"accepted_at,omitzero"`
+
+	FoundAt time.Time `json:"found_at,omitzero"`
+	After   *GapSide  `json:"after,omitempty"`
+	Before  *GapSide  `json:"before,omitempty"`
+	Missing uint64    `json:"missing,omitempty"` // messages
+}
+
+// GapSide is a place in the stream beside a hole.
+type GapSide struct {
+	Seq      uint64 `json:"seq"`
+	Position string `json:"pos,omitempty"` // Relay-Pos; empty where it is not known
 }
 
 // recordGap tells subscribers of the range that is given up, in its place in the
@@ -46,5 +59,6 @@ func (c *Capture) recordGap(ctx context.Context, g *gap) error {
 	if err != nil {
 		return fmt.Errorf("publish the gap record: %w", err)
 	}
+	c.end = at
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dot-do/relay/internal/ops"
 	"github.com/dot-do/relay/relay"
+	"github.com/dot-do/relay/relay/natsstream"
 	"github.com/dot-do/relay/relay/pgsource"
 )
 
@@ -49,6 +50,7 @@ func (p *process) capture(ctx context.Context) error {
 			}
 			if p.health.Set(roleCapture, ops.Standby, "slot "+p.cfg.Source.Slot+" is held by another process") {
 				p.log.InfoContext(ctx, "standing by: the slot is held by another process, this one takes over when it is free", "slot", p.cfg.Source.Slot)
+				p.metrics.Audited(nil, 0) // the other tells
 			}
 			if !sleep(ctx, standbyEvery) {
 				return nil
@@ -127,11 +129,12 @@ func (s *session) run(ctx context.Context) error {
 	writer := s.nats.Writer()
 	defer writer.Close()
 	changed := make(chan []relay.TableNeed, 1)
+	holes := make(chan relay.HoleNotice)
 	desk := relay.NewBackfillDesk(s.cfg.Source.Slot)
 	engine, err := relay.NewCapture(relay.CaptureConfig{
 		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store,
 		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, ConfirmLag: lag, Logger: s.log, Observer: s.observer(changed),
-		Backfill: desk, Backfills: s.store, InitialSnapshot: s.cfg.Source.InitialSnapshot,
+		Backfill: desk, Backfills: s.store, InitialSnapshot: s.cfg.Source.InitialSnapshot, Holes: holes,
 	})
 	if err != nil {
 		return err
@@ -144,6 +147,11 @@ func (s *session) run(ctx context.Context) error {
 	gctx, stop := context.WithCancel(gctx)
 	g.Go(func() error { return s.publishTables(gctx, src, catalog.Tables(), changed) })
 	g.Go(func() error { return filler.Run(gctx) })
+	g.Go(func() error {
+		return s.nats.Audit(gctx, natsstream.AuditConfig{
+			Slot: s.cfg.Source.Slot, Log: s.store, Notices: holes, Every: s.cfg.NATS.AuditEvery, OnAudit: s.metrics.Audited,
+		})
+	})
 	g.Go(func() error {
 		defer stop()
 		return engine.Run(ctx)

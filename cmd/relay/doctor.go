@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -155,6 +157,7 @@ func (d *doctor) database(ctx context.Context, pool *pgxpool.Pool) {
 	d.capture(ctx, catalog, checkpoint)
 	d.source(ctx, catalog)
 	d.slot(ctx, pool, checkpoint != nil)
+	d.holes(ctx, store)
 	d.mappings(catalog)
 	d.webhooks(ctx, pool, store)
 }
@@ -239,6 +242,39 @@ func (d *doctor) slot(ctx context.Context, pool *pgxpool.Pool, expected bool) {
 	default:
 		d.add(sevOK, "slot", fmt.Sprintf("slot %s is being read and holds %d MiB of log", d.cfg.Source.Slot, retained>>20), "")
 	}
+}
+
+// holes are what the audit of the stream found. It needs no NATS: the relay wrote it down.
+func (d *doctor) holes(ctx context.Context, store *pgstore.Store) {
+	holes, err := store.Holes(ctx, d.cfg.Source.Slot)
+	if err != nil {
+		d.fail("stream", err)
+		return
+	}
+	d.findings = append(d.findings, judgeHoles(holes)...)
+}
+
+// judgeHoles says what nobody has dealt with yet. Somebody may have wanted a purge;
+// everything else is an error.
+func judgeHoles(holes []relay.Hole) []finding {
+	var out findings
+	open := slices.DeleteFunc(slices.Clone(holes), func(h relay.Hole) bool { return h.Settled })
+	for i := range open {
+		h, severity := &open[i], sevError
+		if h.Reason == relay.HolePurged {
+			severity = sevWarning
+		}
+		if more := len(open) - i; i == maxBroken {
+			out.add(sevError, "stream", plural(more, "more hole", "more holes")+" in the stream", "select * from relay_stream_holes where settled_at is null")
+			break
+		}
+		told := "; subscribers are not told yet"
+		if h.Recorded > 0 {
+			told = fmt.Sprintf("; subscribers are told by message %d on %s", h.Recorded, relay.ControlGap)
+		}
+		out.add(severity, "stream", h.String()+", found "+h.Found.Format(time.RFC3339)+told, h.Remedy())
+	}
+	return out
 }
 
 func (d *doctor) mappings(catalog *relay.Catalog) {

@@ -74,7 +74,7 @@ func judgeNATS(f *natsstream.Facts) []finding {
 		return out
 	}
 	if !s.DenyDelete || !s.DenyPurge {
-		out.add(sevWarning, "stream", "messages can be deleted or purged from the stream: subscribers would miss them in silence", "such a stream cannot be changed; one that the relay makes denies both")
+		out.add(sevWarning, "stream", "messages can be deleted or purged from the stream: the relay would report it, but cannot put them back", "set deny_delete and deny_purge to true: nats stream edit -i; a stream that the relay makes denies both")
 	}
 	if s.Replicas == 1 && f.Cluster != "" {
 		out.add(sevWarning, "stream", "the stream has one replica in cluster "+f.Cluster+": with its server the events are away, with its disk they are gone", "nats stream edit --replicas=3")

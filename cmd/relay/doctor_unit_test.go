@@ -10,6 +10,7 @@ import (
 
 	"github.com/dot-do/relay/internal/config"
 	"github.com/dot-do/relay/internal/secret"
+	"github.com/dot-do/relay/relay"
 	"github.com/dot-do/relay/relay/natsstream"
 	"github.com/dot-do/relay/relay/pgsource"
 )
@@ -175,4 +176,21 @@ func TestTheDoctorJudgesDurabilityAndSaysHowItIsKnown(t *testing.T) {
 	got := judgeDurability(config.NATS{ConfirmLag: lag}, natsstream.Durability{Interval: natsstream.EmbeddedSync, Servers: 1}, "the embedded server")
 	require.Equal(t, sevNote, got.Severity)
 	require.Contains(t, got.Finding, "every 1s (the embedded server); the slot keeps what was acknowledged for 5s")
+}
+
+func TestTheDoctorTellsOfHolesUntilTheyAreSettled(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	place := relay.StreamPlace{Seq: 3, Position: relay.Position{CommitLSN: 0x100}}
+	holes := []relay.Hole{
+		{Stream: "EVENTS", Reason: relay.HoleMissing, After: place, Before: relay.StreamPlace{Seq: 6}, Missing: 2, Found: at, Recorded: 9},
+		{Stream: "EVENTS", Reason: relay.HolePurged, Before: relay.StreamPlace{Seq: 3}, Missing: 2, Found: at},
+		{Stream: "EVENTS", Reason: relay.HoleOrder, After: place, Before: relay.StreamPlace{Seq: 4}, Found: at, Settled: true},
+	}
+	found := judgeHoles(holes)
+	require.Equal(t, []string{
+		"error stream: 2 messages are missing in stream EVENTS between 3 (0/100:0:0) and 6, found 2026-11-23T10:00:00Z; subscribers are told by message 9 on relay.control.gap",
+		"warning stream: 2 messages are gone from the front of stream EVENTS before their time, purged or lost by the server: from sequence 1 to 2, found 2026-11-23T10:00:00Z; subscribers are not told yet",
+	}, said(found))
+	require.Contains(t, found[0].Remedy, "relay backfill TABLE")
+	require.Len(t, judgeHoles(make([]relay.Hole, 100)), maxBroken+1)
 }

@@ -3,7 +3,10 @@
 package faults
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -126,25 +129,82 @@ func TestAFullStreamHoldsTheSlotAndHeals(t *testing.T) {
 	p.stop()
 }
 
-// TestAPurgedStreamGoesOnBehindWhatItHeld purges the stream under a running relay
-// and under a stopped one.
-func TestAPurgedStreamGoesOnBehindWhatItHeld(t *testing.T) {
+// gap is a record on relay.control.gap, as reason and sequences.
+func gap(t testing.TB, body []byte) string {
+	var record struct {
+		Reason        string
+		After, Before struct{ Seq uint64 }
+	}
+	require.NoError(t, json.Unmarshal(body, &record))
+	return fmt.Sprintf("%s %d-%d", record.Reason, record.After.Seq, record.Before.Seq)
+}
+
+// awaitGap waits until the last record is this one.
+func awaitGap(s *stack, want string) {
+	s.t.Helper()
+	s.eventually(arrivesWithin, func() bool {
+		last, err := s.stream().GetLastMsgForSubject(s.ask(), "relay.control.gap")
+		return err == nil && gap(s.t, last.Data) == want
+	}, "no record "+want)
+}
+
+// gaps lists all records.
+func gaps(s *stack) []string {
+	s.t.Helper()
+	out := []string{}
+	for _, m := range s.readAny() {
+		if m.subject == "relay.control.gap" {
+			out = append(out, gap(s.t, m.body))
+		}
+	}
+	return out
+}
+
+// doctor runs relay doctor, which may find errors, and returns what it says of one area.
+func doctor(s *stack, area string) string {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), os.Getenv(binaryEnv), "doctor", "--json")
+	cmd.Dir, cmd.Env = s.dir, s.environ()
+	stdout, _ := cmd.Output()
+	var findings []struct{ Severity, Area, Finding, Remedy string }
+	require.NoError(s.t, json.Unmarshal(stdout, &findings), "%s", stdout)
+	var out strings.Builder
+	for _, f := range findings {
+		if f.Area == area {
+			fmt.Fprintf(&out, "%s: %s -> %s\n", f.Severity, f.Finding, f.Remedy)
+		}
+	}
+	return out.String()
+}
+
+// TestAPurgedStreamIsReportedAndGoesOnBehindWhatItHeld purges the stream under a
+// running relay and under a stopped one.
+func TestAPurgedStreamIsReportedAndGoesOnBehindWhatItHeld(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, options{})
+	s.env["RELAY_AUDIT_EVERY"] = "1s"
 	s.makeStream(nil)
 	p := s.start()
 	s.insert("1", "2")
 	s.settle()
+	s.eventually(arrivesWithin, func() bool { return p.metric("relay_stream_audited_sequence") == 3 }, "the stream is not audited")
 	require.NoError(t, s.stream().Purge(s.ask()))
+	awaitGap(s, "stream_purged 0-4")
+	require.Contains(t, p.log(), "3 messages are gone from the front of stream EVENTS before their time")
+	require.InDelta(t, 1, p.metric("relay_stream_holes", `reason="stream_purged"`), 0)
 	s.insert("3")
 	s.settle()
 	require.Equal(t, []string{"thing.created n/3"}, names(s.readAny(), "n"))
 	p.stop()
+	before := s.length()
 	require.NoError(t, s.stream().Purge(s.ask()))
 	p = s.start()
 	s.insert("4")
 	s.settle()
 	require.Equal(t, []string{"thing.created n/4"}, names(s.readAny(), "n"), "nothing twice")
+	awaitGap(s, fmt.Sprintf("stream_purged 3-%d", before+1)) // while nobody looked
+	require.Regexp(t, `warning: .* gone from the front of stream EVENTS .* subscribers are told by message 4 on relay.control.gap -> relay backfill TABLE`, doctor(s, "stream"))
+	s.read()
 	p.stop()
 }
 
@@ -194,23 +254,39 @@ func TestAPanicWhileMappingEndsTheSessionAndNotTheProcess(t *testing.T) {
 	p.stop()
 }
 
-// TestAHoleInTheStreamShowsInItsChain deletes a message in the middle: the one behind
-// it names a position that no reader has seen.
-func TestAHoleInTheStreamShowsInItsChain(t *testing.T) {
+// TestAHoleInTheStreamIsToldAndReported deletes a message in the middle, kills the
+// relay when it has told, and lets a standby take over.
+func TestAHoleInTheStreamIsToldAndReported(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, options{})
+	s.env["RELAY_AUDIT_EVERY"] = "1s"
 	s.makeStream(nil)
 	p := s.start()
 	s.insert("1", "2", "3")
 	s.settle()
 	whole := s.read()
 	require.NoError(t, s.stream().DeleteMsg(s.ask(), whole[1].seq))
+	awaitGap(s, "stream_hole 1-3")
+	p.kill()
 	s.insert("4")
+	p = s.start()
+	s.insert("5")
 	s.settle()
 	all := s.readAny()
-	require.Equal(t, []string{"thing.created n/1", "thing.created n/3", "thing.created n/4"}, names(all, "n"))
-	require.Equal(t, whole[1].header.Get("Relay-Pos"), all[1].header.Get("Relay-Prev"))
-	require.NotEqual(t, all[0].header.Get("Relay-Pos"), all[1].header.Get("Relay-Prev"))
+	require.Equal(t, []string{"thing.created n/1", "thing.created n/3", "thing.created n/4", "thing.created n/5"}, names(all, "n"))
+	s.checkOrder(all)
+	require.Equal(t, whole[1].header.Get("Relay-Pos"), all[1].header.Get("Relay-Prev"), "readers can tell as well")
+	found := fmt.Sprintf("1 message is missing in stream EVENTS between 1 (%s) and 3 (%s)", whole[0].header.Get("Relay-Pos"), whole[2].header.Get("Relay-Pos"))
+	s.eventually(arrivesWithin, func() bool { return p.metric("relay_stream_holes", `reason="stream_hole"`) == 1 }, "the metric does not tell")
+	require.NotContains(t, p.log(), "does not hold what it held", "the alarm is raised once")
+	said := doctor(s, "stream")
+	require.Contains(t, said, "error: "+found)
+	require.Contains(t, said, "subscribers are told by message 5 on relay.control.gap -> relay backfill TABLE")
+	s.eventually(arrivesWithin, func() bool { return p.metric("relay_stream_audited_sequence") >= float64(all[len(all)-1].seq) }, "the walk does not go on behind the hole")
+	require.Equal(t, []string{"stream_hole 1-3"}, gaps(s), "told once")
+	s.db.Exec(`update relay_stream_holes set settled_at = now()`)
+	s.eventually(arrivesWithin, func() bool { return p.metric("relay_stream_holes", `reason="stream_hole"`) == 0 }, "what is settled is shown")
+	require.NotContains(t, doctor(s, "stream"), "missing")
 	p.awaitState(readyWithin, "streaming")
 	p.stop()
 }

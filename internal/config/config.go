@@ -107,6 +107,11 @@ type NATS struct {
 	// sync always.
 	ConfirmLag time.Duration `yaml:"confirm_lag" env:"RELAY_CONFIRM_LAG"`
 
+	// AuditEvery is the time between two walks along the chain of positions in the
+	// stream, in search of messages that are gone. 0: none, and only what the server
+	// itself counts as missing is noticed. Defaults to 1h.
+	AuditEvery time.Duration `yaml:"audit_every" env:"RELAY_AUDIT_EVERY"`
+
 	// MonitorURL is the monitoring address of every server, http://nats:8222 and the
 	// like, separated by commas. When all of them say that they sync always, there
 	// is no confirm lag. Empty, the default: they are not asked.
@@ -161,7 +166,7 @@ const (
 func Default() Config {
 	return Config{
 		Source:       Source{Slot: "relay", Publication: "relay", Heartbeat: 10 * time.Second, WALBudget: 10 << 30, WALPolicy: PolicyWarn},
-		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS", ConfirmLag: 5 * time.Minute},
+		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS", ConfirmLag: 5 * time.Minute, AuditEvery: time.Hour},
 		Webhook:      Webhook{HTTPTimeout: 15 * time.Second},
 		Listen:       "127.0.0.1:8080",
 		DrainTimeout: 20 * time.Second,

@@ -22,6 +22,7 @@ const (
 	maxRetries     = 100
 	maxHeartbeat   = time.Hour
 	maxConfirmLag  = 24 * time.Hour
+	maxAuditEvery  = 7 * 24 * time.Hour
 	leastBudget    = Bytes(64 << 20) // the server keeps a few log files for any slot
 )
 
@@ -87,6 +88,9 @@ func (c checks) guard(s Source) {
 
 func (c checks) nats(n NATS) {
 	c.within("nats.confirm_lag", n.ConfirmLag, 0, maxConfirmLag)
+	if n.AuditEvery != 0 {
+		c.within("nats.audit_every", n.AuditEvery, time.Second, maxAuditEvery)
+	}
 	for server := range strings.SplitSeq(n.MonitorURL.Reveal(), ",") {
 		u, err := url.Parse(strings.TrimSpace(server))
 		if !n.MonitorURL.IsZero() && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {

@@ -83,6 +83,8 @@ type Metrics struct {
 	budget     prometheus.Gauge
 	openTx     prometheus.Gauge
 	heartbeats atomic.Int64
+	holes      *prometheus.GaugeVec
+	audited    prometheus.Gauge
 }
 
 // NewMetrics registers all metrics, and gauges that read pos and health.
@@ -108,13 +110,18 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		budget:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_slot_budget_bytes", Help: "Log that the slot may keep: wal_budget, or the server's own limit when that is less; 0 for no limit."}),
 		openTx:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_open_transaction_seconds", Help: "Age of the oldest transaction that holds the log, 0 when none is older than ten minutes."}),
 	}
+	m.holes = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_stream_holes", Help: "Ranges of the stream that do not hold what they held, and that nobody has dealt with."}, []string{"reason"})
+	m.audited = prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_stream_audited_sequence", Help: "Sequence up to which the stream's chain was followed."})
+	for _, reason := range []string{relay.HoleMissing, relay.HolePurged, relay.HoleOrder} {
+		m.holes.WithLabelValues(reason) // so that an alert can tell none from unknown
+	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
 		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
 		m.backfilled, m.filling, m.unfilled,
-		m.retained, m.budget, m.openTx,
+		m.retained, m.budget, m.openTx, m.holes, m.audited,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
 			func() float64 { return float64(m.heartbeats.Load()) }),
 		gauge("relay_received_lsn", "Log position received, in bytes.", func() float64 { return float64(pos.received.Load()) }),
@@ -205,6 +212,15 @@ func (m *Metrics) Slot(retained, budget int64, oldest time.Duration, heartbeats 
 	m.budget.Set(float64(budget))
 	m.openTx.Set(oldest.Seconds())
 	m.heartbeats.Store(int64(heartbeats))
+}
+
+// Audited notes how many holes of each reason are open in the stream, and up to which
+// message its chain was followed.
+func (m *Metrics) Audited(open map[string]int, seq uint64) {
+	for _, reason := range []string{relay.HoleMissing, relay.HolePurged, relay.HoleOrder} {
+		m.holes.WithLabelValues(reason).Set(float64(open[reason]))
+	}
+	m.audited.Set(float64(seq))
 }
 
 // Restart counts a session that is begun again.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -61,7 +60,7 @@ func (f *Feed) announce(ctx context.Context, after *uint64, fn func(uint64, rela
 	}
 	defer func() {
 		pull.close()
-		f.dismiss(context.WithoutCancel(ctx), consumer)
+		f.c.dismiss(context.WithoutCancel(ctx), consumer)
 	}()
 	for {
 		msgs, err := pull.next(ctx, announcementBatch)
@@ -117,12 +116,4 @@ func (f *Feed) listen(ctx context.Context, after uint64) (name string, err error
 		return "", fmt.Errorf("listen to announcements of stream %s: %w", f.c.cfg.Stream, err)
 	}
 	return consumer.CachedInfo().Name, nil
-}
-
-func (f *Feed) dismiss(ctx context.Context, consumer string) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if f.c.nc.IsConnected() {
-		_ = f.c.js.DeleteConsumer(ctx, f.c.cfg.Stream, consumer) // else the server forgets it
-	}
 }

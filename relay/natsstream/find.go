@@ -102,7 +102,7 @@ func (s *search) stretch(ctx context.Context, from, to uint64) (uint64, error) {
 	}
 	defer func() {
 		pull.close()
-		s.dismiss(context.WithoutCancel(ctx), consumer)
+		s.c.dismiss(context.WithoutCancel(ctx), consumer)
 	}()
 	var oldest time.Time
 	for at := from; pending > 0 && at <= to; {
@@ -168,14 +168,6 @@ func (s *search) next(ctx context.Context, pull *puller, limit uint64) ([]*nats.
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	return pull.next(ctx, int(min(limit, maxBatch)))
-}
-
-func (s *search) dismiss(ctx context.Context, consumer string) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if s.c.nc.IsConnected() {
-		_ = s.c.js.DeleteConsumer(ctx, s.c.cfg.Stream, consumer) // else the server forgets it
-	}
 }
 
 // event reads one event whole.
