@@ -187,6 +187,7 @@ func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
 		},
 		Confirmed: s.position.Confirmed,
 		Refused:   func(mapping string, err error) { s.metrics.Refused(mapping, err != nil) },
+		Parked:    s.rowParked,
 		Registry: func(tables []relay.TableNeed) {
 			select {
 			case <-changed: // only the newest counts
@@ -195,6 +196,17 @@ func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
 			changed <- tables
 		},
 	}
+}
+
+// partParked is a part of /readyz once a row change was parked. It does not make the
+// process unready: everything else flows.
+const partParked = "parked"
+
+func (p *process) rowParked(table string, at relay.Position) {
+	p.parked++
+	p.metrics.Parked()
+	p.health.Set(partParked, ops.Streaming, fmt.Sprintf(
+		"%s raised no event since the start because mapping panicked, the last of %s at %s; the log has the stack, %s what to do", counted(p.parked, "row change"), table, at, relay.ControlParked))
 }
 
 // publishTables puts the tables of new mappings into the publication while the

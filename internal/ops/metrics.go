@@ -67,6 +67,7 @@ type Metrics struct {
 	changes    prometheus.Counter
 	events     prometheus.Counter
 	refused    *prometheus.GaugeVec
+	parked     prometheus.Counter
 	outcomes   *prometheus.CounterVec
 	attempts   *prometheus.HistogramVec
 	subs       *prometheus.GaugeVec
@@ -92,6 +93,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		changes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_changes_total", Help: "Row changes read from the slot."}),
 		events:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_events_published_total", Help: "Messages held by the stream."}),
 		refused:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_mapping_refused", Help: "1 while a mapping cannot be used."}, []string{"mapping"}),
+		parked:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_rows_parked_total", Help: "Row changes that raised no event because mapping them panicked."}),
 		outcomes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_delivery_outcomes_total", Help: "Settled outcomes of deliveries."}, []string{"outcome"}),
 		attempts:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_attempt_seconds", Help: "Duration of HTTP attempts.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}, []string{"class"}),
 		subs:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_subscriptions", Help: "Active subscriptions known to delivery, by state: usable, broken."}, []string{"state"}),
@@ -112,7 +114,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
-		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		m.changes, m.events, m.refused, m.parked, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
 		m.backfilled, m.filling, m.unfilled,
 		m.retained, m.budget, m.openTx,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
@@ -147,6 +149,9 @@ func (m *Metrics) Refused(mapping string, refused bool) {
 	}
 	m.refused.DeleteLabelValues(mapping)
 }
+
+// Parked counts a row change that could not be mapped.
+func (m *Metrics) Parked() { m.parked.Inc() }
 
 // Outcome counts settled outcomes of one kind: delivered, retry, deferred, dead,
 // gone, skipped.
