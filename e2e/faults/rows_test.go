@@ -215,16 +215,24 @@ func TestATableThatLeavesThePublicationIsPutBackWithTheRange(t *testing.T) {
 	p := s.start()
 	s.insert("1")
 	s.settle()
-	leave := func() (before, lost string) {
-		s.db.Exec(`alter publication ` + s.env["RELAY_PUBLICATION"] + ` drop table things`)
-		before = pgtest.One[string](s.db, `select pg_current_wal_insert_lsn()::text`)
-		s.insert("lost" + before)
-		return before, pgtest.One[string](s.db, `select pg_current_wal_insert_lsn()::text`)
-	}
-	holder := must(s.db.Pool.Begin(t.Context()))(t)
-	_, err := holder.Exec(t.Context(), `lock table things in share update exclusive mode`)
-	require.NoError(t, err)
-	from, to := leave()
+	position := func() string { return pgtest.One[string](s.db, `select pg_current_wal_insert_lsn()::text`) }
+	leave := `alter publication ` + s.env["RELAY_PUBLICATION"] + ` drop table things`
+	// The lock that putting it back needs is given to another from hand to hand.
+	leaver, holder := must(s.db.Pool.Begin(t.Context()))(t), must(s.db.Pool.Begin(t.Context()))(t)
+	must(leaver.Exec(t.Context(), leave))(t)
+	locked := make(chan error, 1)
+	go func() {
+		_, err := holder.Exec(t.Context(), `lock table things in share update exclusive mode`)
+		locked <- err
+	}()
+	s.eventually(arrivesWithin, func() bool {
+		return pgtest.One[bool](s.db, `select exists (select from pg_locks where relation = 'things'::regclass and not granted)`)
+	}, "nobody waits for the lock")
+	require.NoError(t, leaver.Commit(t.Context()))
+	require.NoError(t, <-locked)
+	from := position()
+	s.insert("lost")
+	to := position()
 	s.eventually(arrivesWithin, func() bool { return p.metric("relay_tables_unpublished") == 1 }, "nobody noticed")
 	r := p.awaitState(readyWithin, "streaming")
 	require.Contains(t, r.Parts["publication"].Reason, "public.things")
@@ -242,7 +250,10 @@ func TestATableThatLeavesThePublicationIsPutBackWithTheRange(t *testing.T) {
 	s.requireAbsent(p, from, to)
 	p.stop()
 
-	from, to = leave()
+	s.db.Exec(leave)
+	from = position()
+	s.insert("lost too")
+	to = position()
 	p = s.start()
 	s.insert("3")
 	s.settle()
