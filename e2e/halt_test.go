@@ -94,7 +94,7 @@ func TestAStreamThatLostItsEndIsRefilledFromTheSlot(t *testing.T) {
 	require.Equal(t, []string{"thing.created n/1", "thing.created n/2", "thing.created n/3", "thing.created n/4", "thing.created n/5"}, names(s.stream(p)))
 	after := s.readStream(p)
 	for i, m := range before {
-		require.Equal(t, m.Header.Get("Nats-Msg-Id"), after[i].Header.Get("Nats-Msg-Id"), "message %d is the one that was lost", i)
+		require.Equal(t, m.Header.Get("ce-id"), after[i].Header.Get("ce-id"), "message %d is the one that was lost", i)
 		require.Equal(t, string(m.Body), string(after[i].Body))
 	}
 	require.Len(t, e.requests(), 5, "what was delivered before is not delivered again")

@@ -97,7 +97,7 @@ func (s *stack) checkChain(all []message) {
 		var err error
 		m.pos, err = parsePosition(m.Header.Get("Relay-Pos"))
 		require.NoError(s.t, err, "message %d", m.Seq)
-		id := m.Header.Get("Nats-Msg-Id")
+		id := m.Header.Get("ce-id")
 		require.Zero(s.t, ids[id], "messages %d and %d have the id %s", ids[id], m.Seq, id)
 		ids[id] = m.Seq
 		previous := m.Header.Get("Relay-Prev")
@@ -121,7 +121,6 @@ func (m *message) check() (err error) {
 	for _, c := range []struct{ name, got, want string }{
 		{"subject", m.Subject, "events." + e.Type},
 		{"source.lsn", e.Source.LSN, m.pos.commit.String()},
-		{"Nats-Msg-Id", m.Header.Get("Nats-Msg-Id"), e.ID},
 		{"ce-id", m.Header.Get("ce-id"), e.ID},
 		{"ce-type", m.Header.Get("ce-type"), e.Type},
 		{"ce-specversion", m.Header.Get("ce-specversion"), "1.0"},

@@ -216,10 +216,10 @@ type stuck struct {
 	once    sync.Once
 }
 
-func (s *stuck) Append(ctx context.Context, _ []relay.Event) error {
+func (s *stuck) Send(ctx context.Context, _ []relay.Event) (uint64, error) {
 	s.once.Do(func() { close(s.entered) })
 	<-ctx.Done()
-	return ctx.Err()
+	return 0, ctx.Err()
 }
 
 func TestAStopEndsAStuckAppendAfterItsGracePeriodAndSaysSo(t *testing.T) {
@@ -246,12 +246,12 @@ type slow struct {
 	each time.Duration
 }
 
-func (s *slow) Append(ctx context.Context, events []relay.Event) error {
+func (s *slow) Send(ctx context.Context, events []relay.Event) (uint64, error) {
 	select {
 	case <-time.After(s.each):
-		return s.Stream.Append(ctx, events)
+		return s.Stream.Send(ctx, events)
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 

@@ -19,15 +19,33 @@ const (
 	idleEvery      = 30 * time.Second
 )
 
+// The stream acknowledges by itself only every so many events. It is asked for the
+// others when they have been on their way for askAfter, and are so few that to wait
+// for the answer holds nothing up; or when it acknowledged nothing in that time.
+const (
+	askAfter = 10 * time.Millisecond
+	askMost  = 512
+)
+
 // publisher state of one session, owned by the publishing goroutine.
 type publisher struct {
 	*Capture
-	cp        Checkpoint // the next to be saved; shadows the one the session began with
-	held      LSN        // everything that ended before it is held by the stream
-	settling  settling   // what of it may not be on the stream's disk yet
-	published bool       // events went out since the last checkpoint
-	settled   bool       // or some of them settled
-	last      time.Time  // of the last checkpoint
+	cp        Checkpoint  // the next to be saved; shadows the one the session began with
+	held      LSN         // everything that ended before it is held by the stream
+	sent      []sentBatch // on their way to the stream, in order
+	settling  settling    // what of it may not be on the stream's disk yet
+	published bool        // events went out since the last checkpoint
+	settled   bool        // or some of them settled
+	last      time.Time   // of the last checkpoint
+	stored    uint64      // sequence that was stored when the stream was last asked
+}
+
+// sentBatch is what the publisher remembers of a batch until it is stored.
+type sentBatch struct {
+	before, last uint64 // sequences of the stream: before its events, and of its last
+	events       int
+	position     Position // of the last
+	commit       LSN      // everything that ended before it is held once the batch is; zero inside a transaction
 }
 
 // publishBatches appends what was mapped until the channel is closed. It does not
@@ -42,17 +60,33 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 	}
 	ticker := time.NewTicker(max(c.cfg.CheckpointEvery/4, time.Millisecond))
 	defer ticker.Stop()
+	ask := time.NewTimer(askAfter)
+	defer ask.Stop()
+	asked := true
 	for {
 		select {
 		case mb, ok := <-in:
 			if !ok {
+				if err := p.flush(ctx); err != nil {
+					return err
+				}
 				return p.checkpoint(ctx)
 			}
 			if err := p.publish(ctx, mb); err != nil {
 				return err
 			}
 			free <- mb
+		case <-ask.C:
+			asked = true
+			if err := p.ask(ctx, len(in) == 0); err != nil {
+				return err
+			}
 		case <-ticker.C:
+		}
+		p.landed()
+		if asked && len(p.sent) > 0 {
+			ask.Reset(askAfter)
+			asked = false
 		}
 		if err := p.settle(ctx); err != nil {
 			return err
@@ -66,28 +100,76 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 	}
 }
 
+// publish sends a batch on its way.
 func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
-	if len(mb.events) > 0 {
-		before := p.cfg.Stream.Seq()
+	b := sentBatch{events: len(mb.events), commit: mb.commit}
+	if n := len(p.sent); n > 0 {
+		b.before = p.sent[n-1].last
+	} else {
+		b.before = p.cfg.Stream.Seq()
+	}
+	b.last = b.before
+	if b.events > 0 {
+		b.position = mb.events[b.events-1].Position
 		failpoint.Hit(failpoint.BeforePublish)
-		if err := p.cfg.Stream.Append(ctx, mb.events); err != nil {
-			return fmt.Errorf("publish %d events up to %s: %w", len(mb.events), mb.events[len(mb.events)-1].Position, err)
-		}
-		p.settling.stored(time.Now(), p.held, before)
-		p.published = true
-		p.cp.Position = mb.events[len(mb.events)-1].Position
-		p.cp.StreamSeq = p.cfg.Stream.Seq()
-	}
-	if mb.after != nil {
-		if err := mb.after(ctx); err != nil {
-			return err
+		var err error
+		if b.last, err = p.cfg.Stream.Send(ctx, mb.events); err != nil {
+			return fmt.Errorf("publish %d events up to %s: %w", b.events, b.position, err)
 		}
 	}
-	p.held = max(p.held, mb.commit)
-	if p.cfg.Observer.Published != nil {
-		p.cfg.Observer.Published(len(mb.events), mb.commit, p.cfg.Stream.Seq())
+	if n := len(p.sent); n > 0 && b.events == 0 { // an idle stream of them is bounded so
+		p.sent[n-1].commit = max(p.sent[n-1].commit, b.commit)
+	} else {
+		p.sent = append(p.sent, b)
 	}
+	if mb.after == nil {
+		return nil
+	}
+	if err := p.flush(ctx); err != nil {
+		return err
+	}
+	return mb.after(ctx)
+}
+
+// ask lets the stream acknowledge what it did not by itself.
+func (p *publisher) ask(ctx context.Context, idle bool) error {
+	stored := p.cfg.Stream.Seq()
+	stuck := stored == p.stored
+	p.stored = stored
+	if n := len(p.sent); n == 0 || (!stuck && (!idle || p.sent[n-1].last-stored > askMost)) {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+// flush waits until everything sent is stored.
+func (p *publisher) flush(ctx context.Context) error {
+	if n := len(p.sent); n > 0 && p.sent[n-1].last > p.cfg.Stream.Seq() {
+		if err := p.cfg.Stream.Append(ctx, nil); err != nil {
+			return fmt.Errorf("publish up to %s: %w", p.sent[n-1].position, err)
+		}
+	}
+	p.landed()
 	return nil
+}
+
+// landed takes note of the batches that are stored by now.
+func (p *publisher) landed() {
+	stored := p.cfg.Stream.Seq()
+	n := 0
+	for ; n < len(p.sent) && p.sent[n].last <= stored; n++ {
+		b := &p.sent[n]
+		if b.events > 0 {
+			p.settling.stored(time.Now(), p.held, b.before)
+			p.published = true
+			p.cp.Position, p.cp.StreamSeq = b.position, b.last
+		}
+		p.held = max(p.held, b.commit)
+		if p.cfg.Observer.Published != nil {
+			p.cfg.Observer.Published(b.events, b.commit, b.last)
+		}
+	}
+	p.sent = append(p.sent[:0], p.sent[n:]...)
 }
 
 func (p *publisher) due() bool {

@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"unicode/utf8"
 )
@@ -147,12 +148,27 @@ func appendBytea(dst, text []byte) []byte {
 
 const hexDigits = "0123456789abcdef"
 
+// plainEight reports whether none of eight bytes needs a second look in a JSON string:
+// all are ASCII, and none is a control character, a quote or a backslash.
+func plainEight(v uint64) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, slash := v^(ones*'"'), v^(ones*'\\')
+	// Of a byte under 0x80, the high bit of the difference tells that it is smaller.
+	return (v|(v-ones*0x20)|(quote-ones)|(slash-ones))&high == 0
+}
+
 // appendString writes a JSON string. Bytes that are not UTF-8, which only a
 // database without an encoding can send, become U+FFFD.
 func appendString(dst, s []byte) []byte {
 	dst = append(dst, '"')
 	start := 0
 	for i := 0; i < len(s); {
+		for i+8 <= len(s) && plainEight(binary.LittleEndian.Uint64(s[i:])) {
+			i += 8
+		}
+		if i == len(s) {
+			break
+		}
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRune(s[i:])

@@ -52,11 +52,15 @@ type Stream interface {
 	// Tail reads the end of the stream from its leader. The next Append follows
 	// right behind it.
 	Tail(ctx context.Context) (Tail, error)
-	// Append stores the events in order. A nil error is a promise: the events are
-	// held elsewhere, in this order, with nothing in between. After an error an
-	// unknown prefix of them is stored; only Tail tells which. ErrFenced means
-	// that somebody else wrote. The bodies are not kept after it returns.
+	// Append stores the events in order, behind those that were sent. A nil error is a
+	// promise: all of them are held elsewhere, in this order, with nothing in between.
+	// After an error an unknown prefix of them is stored; only Tail tells which.
+	// ErrFenced means that somebody else wrote. The bodies are not kept after it returns.
 	Append(ctx context.Context, events []Event) error
+	// Send is Append without the promise: it returns when the events are on their way,
+	// and last is the sequence that the last of them will have. They are stored once
+	// Seq says so. The error may be that of events sent before.
+	Send(ctx context.Context, events []Event) (last uint64, err error)
 	// Seq is the sequence of the last message known to be stored.
 	Seq() uint64
 	// MaxBody is the largest body, in bytes, that Append accepts.

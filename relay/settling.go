@@ -71,6 +71,9 @@ func (p *publisher) settle(ctx context.Context) error {
 	if !p.settling.ripe(now) {
 		return nil
 	}
+	if err := p.flush(ctx); err != nil { // what is on its way when the tail is read is lost sight of
+		return err
+	}
 	tail, err := p.cfg.Stream.Tail(ctx)
 	if err != nil {
 		return fmt.Errorf("read the tail of stream %s: %w", p.cfg.Stream.Name(), err)

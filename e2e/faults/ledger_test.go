@@ -240,7 +240,7 @@ func (s *stack) checkOrder(all []message) {
 	s.t.Helper()
 	ids := map[string]uint64{}
 	for i := range all {
-		id := all[i].header.Get("Nats-Msg-Id")
+		id := all[i].header.Get("ce-id")
 		require.NotEmpty(s.t, id)
 		require.Zero(s.t, ids[id], "messages %d and %d have the id %s", ids[id], all[i].seq, id)
 		ids[id] = all[i].seq

@@ -111,6 +111,11 @@ type NATS struct {
 	// like, separated by commas. When all of them say that they sync always, there
 	// is no confirm lag. Empty, the default: they are not asked.
 	MonitorURL secret.String `yaml:"monitor_url" env:"RELAY_NATS_MONITOR_URL"`
+
+	// MessageIDs gives every message the event's id as Nats-Msg-Id as well, for streams
+	// and tools that go by it. It costs the server a quarter of its rate and memory for
+	// every id, and the relay does not need it. Defaults to false.
+	MessageIDs bool `yaml:"message_ids" env:"RELAY_NATS_MESSAGE_IDS"`
 }
 
 // Embedded reports whether the NATS server runs inside this process.

@@ -15,6 +15,8 @@ import (
 const (
 	codeWrongLastSequenceConstant = 10164 // as 10071, without the number
 	codeWrongLastID               = 10070
+	codeBatchTooLarge             = 10199
+	codeBatchUnknown              = 10208
 )
 
 // pubAck is the answer to one message.

@@ -120,9 +120,12 @@ func (c *Client) awaitConnection(ctx context.Context, limit time.Duration) error
 }
 
 // explain adds what the server said when it forbade something: it forbids in
-// passing, and the one who asked only sees silence.
+// passing, and the one who asked only sees silence, or the end of a batch that never
+// began.
 func (c *Client) explain(err error) error {
+	api, refused := errors.AsType[*jetstream.APIError](err)
 	switch {
+	case refused && api.ErrorCode == codeBatchUnknown:
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
 		return errDisconnected
 	case !errors.Is(err, errSilence) && !errors.Is(err, context.DeadlineExceeded):

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dot-do/relay/internal/natstest"
 	"github.com/dot-do/relay/relay"
 	"github.com/dot-do/relay/relay/natsstream"
 )
@@ -59,6 +60,40 @@ func BenchmarkAppend(b *testing.B) {
 			perEvent(b, size)
 		})
 	}
+}
+
+// BenchmarkWays compares the ways in which messages travel, to a server in a process of
+// its own, and to three that replicate.
+func BenchmarkWays(b *testing.B) {
+	for _, replicas := range []int{1, 3} {
+		for _, kind := range []string{"single", "fast", "fast and ids", "atomic"} {
+			b.Run(fmt.Sprintf("%s/replicas=%d", kind, replicas), func(b *testing.B) {
+				var c *natsstream.Client
+				if replicas == 1 {
+					c = alone(b, natstest.NewProcess(b), kind)
+				} else {
+					c = replicated(b, cluster(b), kind)
+				}
+				const size = 10_000
+				w := ready(b, c)
+				list, round := benchEvents(size), 0
+				for b.Loop() {
+					round++
+					next(list, round)
+					require.NoError(b, w.Append(b.Context(), list))
+				}
+				perEvent(b, size)
+			})
+		}
+	}
+}
+
+// alone makes the stream on one server, to be written in batches of the kind.
+func alone(b *testing.B, p *natstest.Process, kind string) *natsstream.Client {
+	b.Helper()
+	_, err := p.JetStream().CreateStream(b.Context(), streamOf(kind, 1))
+	require.NoError(b, err)
+	return ensured(b, p.URL, func(c *natsstream.Config) { c.SyncAlways, c.MessageIDs = kind == "atomic", kind == "fast and ids" })
 }
 
 // BenchmarkLibrary publishes with the client library, with and without the id.

@@ -45,6 +45,15 @@ type Config struct {
 	Replicas   int           // default 1
 	Duplicates time.Duration // window in which the server knows Nats-Msg-Id again; default 2s
 
+	// MessageIDs gives every message the event's id as Nats-Msg-Id, by which the server
+	// leaves out those it has seen within Duplicates. The fence does not need it, and it
+	// costs the server a quarter of its rate; ce-id carries the id in any case.
+	MessageIDs bool
+
+	// SyncAlways says that the servers sync what they store before they acknowledge it:
+	// then events go in atomic batches where the stream takes them, one sync each.
+	SyncAlways bool
+
 	AckTimeout time.Duration // an append without any acknowledgement for this long has failed; default 10s
 
 	Logger *slog.Logger // default slog.Default()
@@ -62,6 +71,7 @@ type Client struct {
 	nc   *nats.Conn
 	js   jetstream.JetStream
 	link *link
+	tap  *tap
 	once sync.Once
 }
 
@@ -74,7 +84,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "nats"), link: newLink()}
+	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "nats"), link: newLink(), tap: &tap{timeout: cfg.AckTimeout}}
 	c.nc, err = nats.Connect(cfg.URL.Reveal(), c.options(ctx)...)
 	if err != nil {
 		return nil, connectError(hosts, err)
@@ -141,10 +151,19 @@ func (c *Client) options(ctx context.Context) []nats.Option {
 			}
 		}),
 	}
+	c.tap.dialer.Timeout = timeout
 	if c.cfg.Embedded != nil {
-		opts = append(opts, c.cfg.Embedded.inProcess()...)
+		c.tap.inside = c.cfg.Embedded.srv
+		return append(opts, nats.InProcessServer(c.tap), c.cfg.Embedded.credentials())
 	}
-	return opts
+	return append(opts, nats.SetCustomDialer(c.tap))
+}
+
+// wrapped reports whether the library writes something else to its connection than
+// the plain protocol.
+func (c *Client) wrapped() bool {
+	_, err := c.nc.TLSConnectionState()
+	return err == nil || strings.HasPrefix(c.nc.ConnectedUrl(), "ws")
 }
 
 // state follows the connection. The library calls its handlers one after the other.

@@ -10,11 +10,15 @@
 // Every message names the sequence it must follow (Nats-Expected-Last-Sequence),
 // so thousands of messages can be on their way at once and the stream still takes
 // all of them in order, or refuses the first that does not fit and those behind
-// it. In a stream without replicas it names the id of the message before it as
-// well (Nats-Expected-Last-Msg-Id): sequences alone would let a late message in
-// when another writer took the places of its predecessors. So neither a second
-// writer slips in between, nor a message of a process that was frozen and wakes up
-// late. The writer never sends anything
+// it. Sequences alone would let a late message in when another writer took the places
+// of its predecessors. So messages go in a batch, of which the server takes nothing
+// behind the first that is missing or refused, and only one batch is on its way at a
+// time: a fast batch, which goes on for as long as there are events, or, where the
+// server syncs every write, atomic ones, each stored as a whole with one sync. A
+// stream that takes no batches gets single messages, which name the id of the one
+// before as well, if it has no replicas (Nats-Expected-Last-Msg-Id). So neither a
+// second writer slips in between, nor a message of a process that was frozen and
+// wakes up late. The writer never sends anything
 // again by itself: after an error it refuses to append until Tail has been read,
 // and the tail says what to send.
 //
@@ -23,7 +27,8 @@
 // The subject is events.<event type>, or the type itself for an announcement
 // (relay.control.webhooks). The headers are CloudEvents' binary mode plus
 //
-//	Nats-Msg-Id    the event id; ctl_<position> for an announcement
+//	ce-id          the event id; ctl_<position> for an announcement. Nats-Msg-Id is the
+//	               same, where it is sent
 //	Relay-Pos      position of the event, "0/16B3748:12:0"
 //	Relay-Prev     position of the message before it; empty when unknown
 //	Relay-Owner    who may see it: audience=owner&user=…&tenant=…, or audience=everyone

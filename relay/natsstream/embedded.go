@@ -153,10 +153,8 @@ func (a admission) Check(c server.ClientAuthentication) bool {
 	return true
 }
 
-// inProcess makes a client talk to the server without a socket, as the writer.
-func (e *Embedded) inProcess() []nats.Option {
-	return []nats.Option{nats.InProcessServer(e.srv), nats.UserInfo(writerUser, e.password)}
-}
+// credentials are those of the writer.
+func (e *Embedded) credentials() nats.Option { return nats.UserInfo(writerUser, e.password) }
 
 // Shutdown ends the server and waits until its store is closed. Calling it twice
 // is harmless.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,26 +17,31 @@ import (
 const (
 	window      = 4096     // messages on their way
 	windowBytes = 32 << 20 // their size; one larger message may go alone
+	nudgeEvery  = time.Second
 )
 
 // flight accounts for the messages that were sent and are not acknowledged yet,
 // from one reading of the tail to the next. Each is answered at an inbox of its
-// own sequence; the server answers in order.
+// own sequence, or of its place in a batch; the server answers in order.
 type flight struct {
 	stream  string
 	prefix  string // of a plain acknowledgement
 	sub     *nats.Subscription
-	inbox   string          // reply subjects are inbox + sequence
+	token   string          // unique to this flight
+	inbox   string          // reply subjects begin with it
 	lost    <-chan struct{} // the connection broke: answers may be missing
 	timeout time.Duration
 	stored  func(seq uint64)
+	nudge   func() error // asks the server again, when it has been silent for a while; may be nil
 
 	wake chan struct{} // signals that target is reached, or that err is set
 
 	mu       sync.Mutex
 	sent     uint64 // last sequence sent
 	acked    uint64 // last sequence stored, and all before it
-	answered uint64 // base plus the answers received, good and bad
+	base     uint64 // last sequence before the fast batch at hand
+	batched  bool   // messages go in fast batches
+	answered uint64 // of single messages: base plus the answers received, good and bad
 	done     bool   // the last message sent was answered: one that is not by then was lost
 	bytes    int    // on their way
 	sizes    [window]int
@@ -46,55 +52,97 @@ type flight struct {
 }
 
 // takeoff subscribes to the answers. The flight begins behind sequence seq.
-func (c *Client) takeoff(seq uint64, lost <-chan struct{}, stored func(uint64)) (*flight, error) {
+func (c *Client) takeoff(ctx context.Context, seq uint64, lost <-chan struct{}, stored func(uint64)) (*flight, error) {
+	inbox := c.nc.NewInbox()
 	f := &flight{
 		stream:  c.cfg.Stream,
 		prefix:  `{"stream":"` + c.cfg.Stream + `","seq":`,
-		inbox:   c.nc.NewInbox() + ".",
+		token:   inbox[len(inbox)-inboxToken:],
+		inbox:   inbox + ".",
 		lost:    lost,
 		timeout: c.cfg.AckTimeout,
 		stored:  stored,
 		wake:    make(chan struct{}, 1),
-		sent:    seq, acked: seq, answered: seq,
+		sent:    seq, acked: seq, answered: seq, base: seq,
 	}
 	var err error
-	if f.sub, err = c.nc.Subscribe(f.inbox+"*", f.answer); err != nil {
+	if f.sub, err = c.nc.Subscribe(f.inbox+">", f.answer); err != nil {
 		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
 	}
-	return f, f.sub.SetPendingLimits(-1, -1) // the window bounds them
+	if err := f.sub.SetPendingLimits(-1, -1); err != nil { // the window bounds them
+		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
+	}
+	// The server has to know before the first message comes, which does not queue up
+	// behind the library's.
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	if err := c.nc.FlushWithContext(ctx); err != nil {
+		f.land()
+		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
+	}
+	return f, nil
 }
+
+const inboxToken = 22 // characters of the unique part of an inbox
 
 func (f *flight) land() { _ = f.sub.Unsubscribe() } // fails only without a connection
 
-// reply is where the answer to message seq goes.
-func (f *flight) reply(seq uint64) string { return f.inbox + strconv.FormatUint(seq, 10) }
-
-// answer takes the server's answer to one message.
+// answer takes one of the server's answers.
 func (f *flight) answer(msg *nats.Msg) {
-	seq, ok := digits(msg.Subject[min(len(f.inbox), len(msg.Subject)):])
+	failpoint.Hit(failpoint.BeforeAck)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.batched {
+		if f.err == nil { // the first error is the cause of all that follow
+			f.take(f.progressOf(msg))
+		}
+		return
+	}
+	after, seq, ok := f.placeOf(msg.Subject)
 	if !ok {
 		return // not ours
 	}
-	failpoint.Hit(failpoint.BeforeAck)
-	err := f.verdict(seq, msg)
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	err := f.verdict(after, seq, msg)
 	f.answered++
 	f.done = f.done || seq == f.sent
-	if f.err != nil { // the first error is the cause of all that follow
+	if f.err != nil {
 		f.straggle(seq, err)
 		return
 	}
-	if err == nil && seq != f.acked+1 {
+	if err == nil && f.acked != after {
 		err = fmt.Errorf("stream %s acknowledged sequence %d before %d", f.stream, seq, f.acked+1)
 	}
+	f.take(seq, err)
+}
+
+// reply is where the answer goes to what was sent behind sequence after, up to
+// sequence seq: one message, or an atomic batch of them.
+func (f *flight) reply(b []byte, after, seq uint64) []byte {
+	b = append(b, f.inbox...)
+	b = append(strconv.AppendUint(b, after, 10), '.')
+	return strconv.AppendUint(b, seq, 10)
+}
+
+func (f *flight) placeOf(reply string) (after, seq uint64, ok bool) {
+	from, to, _ := strings.Cut(reply[min(len(f.inbox), len(reply)):], ".")
+	after, ok1 := digits(from)
+	seq, ok2 := digits(to)
+	return after, seq, ok1 && ok2
+}
+
+// take notes that everything up to seq is stored, or what was refused.
+func (f *flight) take(seq uint64, err error) {
 	if err != nil {
 		f.err = err
 		f.signal()
 		return
 	}
-	f.acked = seq
-	f.bytes -= f.sizes[seq%window]
+	if seq > f.sent || seq <= f.acked {
+		return // the opening of a batch, or said twice
+	}
+	for ; f.acked < seq; f.acked++ {
+		f.bytes -= f.sizes[(f.acked+1)%window]
+	}
 	f.stored(seq)
 	if f.acked >= f.target {
 		f.signal()
@@ -115,23 +163,30 @@ func (f *flight) straggle(seq uint64, err error) {
 	}
 }
 
-// verdict is nil when the message is stored as sequence seq.
-func (f *flight) verdict(seq uint64, msg *nats.Msg) error {
+// verdict is nil when what was to follow sequence after is stored, up to seq.
+func (f *flight) verdict(after, seq uint64, msg *nats.Msg) error {
 	if got, ok := plainAck(msg.Data, f.prefix); ok && got == seq {
 		return nil
 	}
-	if len(msg.Data) == 0 && msg.Header.Get("Status") == "503" {
-		return fmt.Errorf("stream %s does not answer: it is missing, or has no leader just now", f.stream)
+	if err := f.noAnswer(msg); err != nil {
+		return err
 	}
 	ack, err := parseAck(msg.Data)
 	switch {
 	case err != nil:
 		return fmt.Errorf("stream %s, sequence %d: %w", f.stream, seq, err)
 	case ack.Error != nil:
-		return refusal(f.stream, seq-1, ack.Error)
+		return refusal(f.stream, after, ack.Error)
 	case ack.Duplicate || ack.Seq != seq:
 		// The message is in the stream, but not here: another writer put it there.
 		return fmt.Errorf("stream %s holds the message for sequence %d at %d: %w", f.stream, seq, ack.Seq, relay.ErrFenced)
+	}
+	return nil
+}
+
+func (f *flight) noAnswer(msg *nats.Msg) error {
+	if len(msg.Data) == 0 && msg.Header.Get("Status") == "503" {
+		return fmt.Errorf("stream %s does not answer: it is missing, or has no leader just now", f.stream)
 	}
 	return nil
 }
@@ -143,31 +198,31 @@ func (f *flight) signal() {
 	}
 }
 
-// reserve waits until there is room for one more message, and returns its
-// sequence. When the window is full it waits until half of it is free: one wake-up
-// for many messages.
-func (f *flight) reserve(ctx context.Context, size int) (uint64, error) {
-	for {
-		f.mu.Lock()
-		if f.err != nil {
-			defer f.mu.Unlock()
-			return 0, f.err
-		}
-		pending := f.sent - f.acked
-		if pending == 0 || (pending < window && f.bytes+size <= windowBytes) {
-			defer f.mu.Unlock()
-			f.sent++
-			f.done = false
-			f.sizes[f.sent%window] = size
-			f.bytes += size
-			return f.sent, nil
-		}
-		half := f.acked + (pending+1)/2
-		f.mu.Unlock()
-		if err := f.await(ctx, half); err != nil {
-			return 0, err
-		}
+// reserve takes the next sequence for a message of the size, when there is room.
+func (f *flight) reserve(size int) (seq uint64, ok bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return 0, false, f.err
 	}
+	pending := f.sent - f.acked
+	if pending > 0 && (pending >= window || f.bytes+size > windowBytes) {
+		return 0, false, nil
+	}
+	f.sent++
+	f.done = false
+	f.sizes[f.sent%window] = size
+	f.bytes += size
+	return f.sent, true, nil
+}
+
+// half is the sequence at which half of what is on its way is stored: to wait for it
+// is one wake-up for many messages.
+func (f *flight) half() (seq uint64, crowded bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pending := f.sent - f.acked
+	return f.acked + (pending+1)/2, pending >= window
 }
 
 // all waits until everything sent is stored.
@@ -181,9 +236,8 @@ func (f *flight) all(ctx context.Context) error {
 // await waits until seq is stored. It gives up when the connection breaks, and
 // when the server acknowledges nothing at all for the timeout.
 func (f *flight) await(ctx context.Context, seq uint64) error {
-	patience := time.NewTimer(f.timeout)
-	defer patience.Stop()
-	var seen uint64
+	var patience, again *time.Timer // made only when there is something to wait for
+	seen, since := uint64(0), time.Time{}
 	for {
 		f.mu.Lock()
 		acked, err := f.acked, f.err
@@ -192,9 +246,15 @@ func (f *flight) await(ctx context.Context, seq uint64) error {
 		if err != nil || acked >= seq {
 			return err
 		}
-		if acked > seen {
-			seen = acked
+		if patience == nil {
+			patience, again = time.NewTimer(f.timeout), time.NewTimer(nudgeEvery)
+			defer patience.Stop()
+			defer again.Stop()
+		}
+		if acked > seen || since.IsZero() {
+			seen, since = acked, time.Now()
 			patience.Reset(f.timeout)
+			again.Reset(nudgeEvery)
 		}
 		select {
 		case <-f.wake:
@@ -202,6 +262,13 @@ func (f *flight) await(ctx context.Context, seq uint64) error {
 			return ctx.Err()
 		case <-f.lost:
 			return fmt.Errorf("stream %s, after sequence %d: %w", f.stream, acked, errConnectionLost)
+		case <-again.C:
+			again.Reset(nudgeEvery)
+			if f.nudge != nil && f.progress() == seen {
+				if err := f.nudge(); err != nil {
+					return err
+				}
+			}
 		case <-patience.C:
 			if f.progress() > seen {
 				continue
@@ -213,12 +280,13 @@ func (f *flight) await(ctx context.Context, seq uint64) error {
 
 // drain waits, after a refusal, until everything sent is answered, but for what was
 // lost on the way, and returns the refusal with what was stored behind it all the same.
+// Behind a refusal in a batch the server stores nothing.
 func (f *flight) drain(ctx context.Context) error {
 	patience := time.NewTimer(f.timeout)
 	defer patience.Stop()
 	for {
 		f.mu.Lock()
-		err, open := f.err, f.sent > f.answered && !f.done
+		err, open := f.err, f.sent > f.answered && !f.done && !f.batched
 		if f.strayFrom > 0 {
 			err = fmt.Errorf("%w; sequences %d to %d of this writer stand among the other's", err, f.strayFrom, f.strayTo)
 		}
@@ -249,4 +317,13 @@ func (f *flight) progress() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.acked
+}
+
+// begin notes that the next message is the first of a fast batch, and returns the
+// sequence before it.
+func (f *flight) begin() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.base = f.sent
+	return f.base
 }

@@ -19,7 +19,7 @@ const (
 	headerPrev    = "Relay-Prev"
 	headerOwner   = "Relay-Owner"
 	headerControl = "Relay-Control"
-	headerCommit  = "Relay-Committed" // when the transaction was committed
+	headerCommit  = "Relay-Committed" // when the transaction was committed; absent where ce-time says it
 	headerLineage = "Relay-Lineage"   // of the slot that the event was read from
 	headerRefill  = "Relay-Refilled"  // "true" when the stream may have held the event before and lost it; else absent
 )
@@ -37,36 +37,26 @@ const (
 	maxTypeSize = 255
 )
 
-const varyingHeaders = 14
+// Names of headers that the server reads.
+const (
+	headerID       = jetstream.MsgIDHeader
+	headerAfter    = jetstream.ExpectedLastSeqHeader
+	headerAfterID  = jetstream.ExpectedLastMsgIDHeader
+	headerGroup    = "Nats-Batch-Id"
+	headerGroupAt  = "Nats-Batch-Sequence"
+	headerGroupEnd = "Nats-Batch-Commit"
+)
 
-// varying names the headers whose value differs from message to message, in the
-// order in which fill writes them.
-func varying() [varyingHeaders]string {
-	return [...]string{
-		jetstream.ExpectedLastMsgIDHeader, jetstream.MsgIDHeader, jetstream.ExpectedLastSeqHeader,
-		"ce-id", "ce-type", "ce-source", "ce-subject", "ce-time",
-		headerPos, headerPrev, headerOwner, headerControl, headerCommit, headerLineage,
-	}
-}
-
-// envelope builds the headers of one message after the other in the same memory:
-// the map, its values and the bytes behind them are made once.
+// envelope builds the headers of one message after the other, as they go over the
+// wire, in the same memory.
 type envelope struct {
-	msg    nats.Msg
-	values [varyingHeaders][]string
+	source string // ce-source, up to the table
 	buf    []byte
-	ends   [varyingHeaders]int
-	source string
+	last   []byte // id of the message before
 }
 
 func newEnvelope(source string) *envelope {
-	e := &envelope{source: cut(source, maxSource)}
-	e.msg.Header = nats.Header{"ce-specversion": {"1.0"}, "content-type": {"application/json"}}
-	for i, name := range varying() {
-		e.values[i] = []string{""}
-		e.msg.Header[name] = e.values[i]
-	}
-	return e
+	return &envelope{source: string(append(appendEscaped([]byte("/relay/"), cut(source, maxSource)), '/'))}
 }
 
 // place says where a message stands in the stream.
@@ -78,64 +68,70 @@ type place struct {
 	// byID makes the message name the id of the one before it as well, unless it is
 	// the first after the tail was read. Sequences alone let a message in whose
 	// predecessors were refused, when as many of another writer took their places.
-	// Only a stream without replicas can be asked: a replica that has caught up
-	// does not know the last id, and would part from its leader.
+	// In a batch the server knows that they were. Only a stream without replicas can
+	// be asked: a replica that has caught up does not know the last id, and would part
+	// from its leader.
 	byID, first bool
+
+	ids   bool  // the server is told the message's id
+	group group // atomic batch that it is part of
 }
 
-// fill makes e.msg the message of an event. It is good until the next fill.
-func (e *envelope) fill(ev *relay.Event, at place) *nats.Msg {
-	previous := e.values[1][0]
-	e.buf = e.buf[:0]
-	n := 0
-	done := func() { e.ends[n] = len(e.buf); n++ }
+// fill returns the headers of an event's message, good until the next fill.
+func (e *envelope) fill(ev *relay.Event, at *place) []byte {
+	b := append(e.buf[:0], "NATS/1.0\r\n"...)
+	if at.group.at <= 1 { // the server checks a group as a whole, by its first message
+		b = append(strconv.AppendUint(header(b, headerAfter), at.after, 10), crlf...)
+	}
 	if at.byID && !at.first {
-		e.buf = append(e.buf, previous...)
+		b = append(append(header(b, headerAfterID), e.last...), crlf...)
 	}
-	done()
-	e.buf = appendID(e.buf, ev)
-	done()
-	e.buf = strconv.AppendUint(e.buf, at.after, 10)
-	done()
-	e.buf = appendID(e.buf, ev)
-	done()
-	e.buf = append(e.buf, ev.Type...) // checked by subject
-	done()
-	e.buf = append(e.buf, "/relay/"...)
-	e.buf = appendEscaped(e.buf, e.source)
-	e.buf = appendEscaped(append(e.buf, '/'), cut(ev.Table, maxTable))
-	done()
-	e.buf = appendEscaped(e.buf, cut(ev.Key, maxKey))
-	done()
-	e.buf = relay.AppendTime(e.buf, ev.OccurredAt)
-	done()
-	e.buf = ev.Position.Append(e.buf)
-	done()
+	if at.group.at > 0 {
+		b = at.group.append(b)
+	}
+	e.last = appendID(e.last[:0], ev)
+	if at.ids {
+		b = append(append(header(b, headerID), e.last...), crlf...)
+	}
+	b = append(b, "ce-specversion: 1.0\r\nce-id: "...)
+	b = append(b, e.last...)
+	b = append(b, "\r\nce-type: "...)
+	b = append(b, ev.Type...) // checked by subject
+	b = append(b, "\r\nce-source: "...)
+	b = append(b, e.source...)
+	b = appendEscaped(b, cut(ev.Table, maxTable))
+	b = append(b, "\r\nce-subject: "...)
+	b = appendEscaped(b, cut(ev.Key, maxKey))
+	b = append(b, "\r\nce-time: "...)
+	b = relay.AppendTime(b, ev.OccurredAt)
+	b = append(b, "\r\ncontent-type: application/json\r\nRelay-Pos: "...)
+	b = ev.Position.Append(b)
+	b = append(b, "\r\nRelay-Prev: "...)
 	if !at.prev.IsZero() {
-		e.buf = at.prev.Append(e.buf)
+		b = at.prev.Append(b)
 	}
-	done()
-	e.buf = appendOwner(e.buf, ev)
-	done()
-	e.buf = strconv.AppendUint(e.buf, at.control, 10)
-	done()
-	e.buf = relay.AppendTime(e.buf, ev.CommittedAt)
-	done()
-	e.buf = append(e.buf, ev.Lineage...) // hexadecimal, made by the relay
-	done()
-
-	all, from := string(e.buf), 0
-	for i, end := range e.ends {
-		e.values[i][0] = all[from:end]
-		from = end
+	b = append(b, "\r\nRelay-Owner: "...)
+	b = appendOwner(b, ev)
+	b = append(b, "\r\nRelay-Control: "...)
+	b = strconv.AppendUint(b, at.control, 10)
+	if !ev.CommittedAt.Equal(ev.OccurredAt) {
+		b = append(b, "\r\nRelay-Committed: "...)
+		b = relay.AppendTime(b, ev.CommittedAt)
 	}
+	b = append(b, "\r\nRelay-Lineage: "...)
+	b = append(b, ev.Lineage...) // hexadecimal, made by the relay
 	if ev.Refilled {
-		e.msg.Header[headerRefill] = []string{"true"}
-	} else {
-		delete(e.msg.Header, headerRefill)
+		b = append(b, "\r\nRelay-Refilled: true"...)
 	}
-	e.msg.Data = ev.Body
-	return &e.msg
+	b = append(b, "\r\n\r\n"...)
+	e.buf = b
+	return b
+}
+
+const crlf = "\r\n"
+
+func header(b []byte, name string) []byte {
+	return append(append(b, name...), ": "...)
 }
 
 // appendID writes the id of a message: the event's, or one for an announcement that
@@ -250,8 +246,11 @@ func parseHeader(h nats.Header, ev *relay.Event) (control uint64, err error) {
 	if ev.OccurredAt, err = time.Parse(time.RFC3339Nano, h.Get("ce-time")); err != nil {
 		return 0, fmt.Errorf("ce-time is not a time of RFC 3339")
 	}
-	if ev.CommittedAt, err = time.Parse(time.RFC3339Nano, h.Get(headerCommit)); err != nil {
-		return 0, fmt.Errorf("%s is not a time of RFC 3339", headerCommit)
+	ev.CommittedAt = ev.OccurredAt
+	if at := h.Get(headerCommit); at != "" {
+		if ev.CommittedAt, err = time.Parse(time.RFC3339Nano, at); err != nil {
+			return 0, fmt.Errorf("%s is not a time of RFC 3339", headerCommit)
+		}
 	}
 	ev.Lineage, ev.Refilled = h.Get(headerLineage), h.Get(headerRefill) != ""
 	if ev.ID, err = unescape(h.Get("ce-id")); err != nil || ev.ID == "" {

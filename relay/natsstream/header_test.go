@@ -16,6 +16,7 @@ import (
 func TestHeadersReadBackAsTheEventTheyWereMadeFrom(t *testing.T) {
 	nasty := []string{"", "plain", "a b", "ä/ö%41", "\r\n\x00\x7f\"%", "a&b=c;d+e", strings.Repeat("x", 200)}
 	env := newEnvelope("a/b slot")
+	at := time.Date(2026, 11, 23, 10, 0, 0, 123456000, time.UTC)
 	for i, s := range nasty {
 		ev := relay.Event{
 			ID: "evt_1" + s, Type: "thing.updated",
@@ -23,21 +24,30 @@ func TestHeadersReadBackAsTheEventTheyWereMadeFrom(t *testing.T) {
 			Owner:      relay.Owner{UserID: s, TenantID: s},
 			Table:      strings.ReplaceAll(s, "/", "."),
 			Key:        s,
-			OccurredAt: time.Date(2026, 11, 23, 10, 0, 0, 123456000, time.UTC),
-			Refilled:   i%2 == 0,
+			OccurredAt: at, CommittedAt: at.Add(time.Duration(i%3) * time.Second),
+			Refilled: i%2 == 0,
+			Lineage:  "0123abcd",
 		}
-		msg := env.fill(&ev, place{control: 7})
-		for name, values := range msg.Header {
+		header := decoded(t, env.fill(&ev, &place{control: 7}))
+		for name, values := range header {
 			for _, c := range []byte(values[0]) {
 				require.True(t, c >= ' ' && c < 0x7F, "%s holds byte %d", name, c)
 			}
 		}
 		got := relay.Event{Type: "thing.updated"}
-		control, err := parseHeader(msg.Header, &got)
+		control, err := parseHeader(header, &got)
 		require.NoError(t, err)
 		require.EqualValues(t, 7, control)
 		require.Equal(t, ev, got)
 	}
+}
+
+// decoded reads headers with the NATS library.
+func decoded(t *testing.T, head []byte) nats.Header {
+	t.Helper()
+	header, err := nats.DecodeHeadersMsg(head)
+	require.NoError(t, err)
+	return header
 }
 
 func TestAnOwnerThatDoesNotFitLeavesTheEventToNobody(t *testing.T) {
@@ -50,7 +60,7 @@ func TestAnOwnerThatDoesNotFitLeavesTheEventToNobody(t *testing.T) {
 
 func TestDamagedHeadersAreRefused(t *testing.T) {
 	ev := event()
-	good := newEnvelope("relay").fill(&ev, place{}).Header
+	good := decoded(t, newEnvelope("relay").fill(&ev, &place{}))
 	for name, value := range map[string]string{
 		"Relay-Pos": "0/1:2", "Relay-Control": "-1", "Relay-Owner": "audience=all", "ce-time": "yesterday",
 		"ce-id": "", "ce-type": "other.type", "ce-subject": "%zz", "ce-source": "/relay/%",

@@ -121,7 +121,7 @@ func requireChain(t testing.TB, js jetstream.JetStream, n int) {
 	require.Len(t, all, n)
 	for i, msg := range all {
 		want := event(i + 1)
-		require.Equal(t, want.ID, msg.Headers().Get("Nats-Msg-Id"))
+		require.Equal(t, want.ID, msg.Headers().Get("ce-id"))
 		require.Equal(t, want.Position.String(), msg.Headers().Get("Relay-Pos"))
 		prev := ""
 		if i > 0 {

@@ -30,7 +30,11 @@ func (c *Client) EnsureStream(ctx context.Context) error {
 	}
 	ctx, cancel := c.session(ctx)
 	defer cancel()
-	_, err = c.js.CreateStream(ctx, c.wantedStream())
+	account, err := c.js.AccountInfo(ctx)
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w", c.cfg.Stream, err)
+	}
+	_, err = c.js.CreateStream(ctx, c.wantedStream(account.API.Level))
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
@@ -48,8 +52,9 @@ func (c *Client) EnsureStream(ctx context.Context) error {
 const codeSubjectsOverlap = 10065
 
 // wantedStream is the stream as the relay makes it: it refuses new events when it
-// is full rather than drop old ones, and nothing but age removes an event.
-func (c *Client) wantedStream() jetstream.StreamConfig {
+// is full rather than drop old ones, and nothing but age removes an event. Batches are
+// asked for where the server's API has them.
+func (c *Client) wantedStream(level int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        c.cfg.Stream,
 		Description: "events of the relay; the relay is its only writer",
@@ -63,6 +68,9 @@ func (c *Client) wantedStream() jetstream.StreamConfig {
 		Duplicates:  min(c.cfg.Duplicates, c.cfg.MaxAge),
 		DenyDelete:  true,
 		DenyPurge:   true,
+
+		AllowAtomicPublish: level >= 2, // NATS 2.12
+		AllowBatchPublish:  level >= 4, // NATS 2.14
 	}
 }
 

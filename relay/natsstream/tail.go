@@ -18,12 +18,28 @@ import (
 // it would take longer than a hundred thousand years.
 const neverASeq = uint64(1) << 62
 
+// probeSubject is one of the stream's, of messages that are never stored.
+const probeSubject = relay.ControlPrefix + "probe"
+
 // tail is the end of the stream and what the next message must know of it.
 type tail struct {
 	relay.Tail
 	control  uint64
 	maxSize  int // largest message the stream takes; 0 for no limit of its own
 	replicas int
+	batches  bool // the stream takes fast batches
+	groups   bool // the stream takes atomic batches
+}
+
+// mode is how messages travel best.
+func (t *tail) mode(syncAlways bool) mode {
+	switch {
+	case syncAlways && t.groups:
+		return modeAtomic
+	case t.batches:
+		return modeFast
+	}
+	return modeSingle
 }
 
 // tail reads the end of the stream over the present connection. The channel closes
@@ -51,6 +67,7 @@ func (c *Client) readEnd(ctx context.Context) (tail, error) {
 	t := tail{
 		Tail:    relay.Tail{Seq: info.State.LastSeq, Empty: info.State.Msgs == 0, CreatedAt: info.Created},
 		maxSize: int(info.Config.MaxMsgSize), replicas: info.Config.Replicas,
+		batches: info.Config.AllowBatchPublish, groups: info.Config.AllowAtomicPublish,
 	}
 	var last *stored
 	if !t.Empty {
@@ -132,7 +149,7 @@ func (c *Client) readTail(ctx context.Context, t *tail, last *stored) (err error
 // refused, and the refusal names the last sequence. A plain question could be
 // answered while messages still wait to be stored.
 func (c *Client) settle(ctx context.Context) (uint64, error) {
-	probe := nats.NewMsg(relay.ControlPrefix + "probe")
+	probe := nats.NewMsg(probeSubject)
 	probe.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(neverASeq, 10))
 	answer, err := c.nc.RequestMsgWithContext(ctx, probe)
 	switch {

@@ -21,5 +21,10 @@ func (c *Client) Watch(fn func(relay.Event)) (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", eventSubjects, err)
 	}
+	// Events do not queue up behind what the library has yet to send.
+	if err := c.nc.FlushTimeout(apiTimeout); err != nil {
+		_ = sub.Unsubscribe()
+		return nil, fmt.Errorf("subscribe to %s: %w", eventSubjects, err)
+	}
 	return func() { _ = sub.Unsubscribe() }, nil // fails only without a connection
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/dot-do/relay/internal/failpoint"
 	"github.com/dot-do/relay/relay"
 )
@@ -16,7 +18,7 @@ const tailRetry = 10 * time.Millisecond
 
 // Writer appends to the stream as its sole writer. It fulfils relay.Stream.
 //
-// Tail and Append take turns; Name, Seq and MaxBody may be called at any time.
+// Tail, Send and Append take turns; Name, Seq and MaxBody may be called at any time.
 type Writer struct {
 	c   *Client
 	env *envelope
@@ -24,9 +26,16 @@ type Writer struct {
 	seq     atomic.Uint64
 	maxSize atomic.Int64 // of the stream; 0 for no limit of its own
 
-	mu     sync.Mutex
-	flight *flight // nil: the tail has to be read first
-	at     place
+	mu      sync.Mutex
+	flight  *flight // nil: the tail has to be read first
+	frames  frames
+	mode    mode
+	at      place
+	replyTo []byte
+
+	batch     fastBatch
+	groups    uint64 // atomic batches of this flight
+	groupMost int    // messages that the server takes in one
 }
 
 var _ relay.Stream = (*Writer)(nil)
@@ -34,7 +43,7 @@ var _ relay.Stream = (*Writer)(nil)
 // Writer returns a writer; its first call must be Tail. Two writers of one stream
 // fence each other.
 func (c *Client) Writer() *Writer {
-	return &Writer{c: c, env: newEnvelope(c.cfg.Source)}
+	return &Writer{c: c, env: newEnvelope(c.cfg.Source), groupMost: groupMost}
 }
 
 // Name returns the name of the stream.
@@ -75,76 +84,175 @@ func (w *Writer) Tail(ctx context.Context) (relay.Tail, error) {
 		if err != nil {
 			return relay.Tail{}, err
 		}
-		return t.Tail, w.begin(t, lost)
+		return t.Tail, w.begin(ctx, t, lost)
 	}
 }
 
 // begin starts a flight behind the tail.
-func (w *Writer) begin(t tail, lost <-chan struct{}) (err error) {
+func (w *Writer) begin(ctx context.Context, t tail, lost <-chan struct{}) error {
 	w.maxSize.Store(int64(t.maxSize))
 	w.seq.Store(t.Seq)
-	w.at = place{after: t.Seq, prev: t.Position, control: t.control, first: true, byID: t.replicas == 1}
-	w.flight, err = w.c.takeoff(t.Seq, lost, w.seq.Store)
-	return err
-}
-
-// Append stores the events behind the tail, in order, and returns when all are
-// acknowledged. After an error an unknown prefix is stored and Append refuses to
-// go on until Tail was read again. ErrFenced: the stream holds messages of another
-// writer.
-func (w *Writer) Append(ctx context.Context, events []relay.Event) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.flight == nil {
-		return fmt.Errorf("append to stream %s: %w", w.c.cfg.Stream, errNoTail)
+	conn := w.c.tap.present()
+	f, err := w.c.takeoff(ctx, t.Seq, lost, w.seq.Store)
+	if err != nil {
+		return err
 	}
-	if err := w.append(ctx, events); err != nil {
-		if w.flight.refused() {
-			err = w.flight.drain(ctx)
-		}
-		w.end()
-		return fmt.Errorf("append to stream %s: %w", w.c.cfg.Stream, w.c.explain(err))
+	if conn != w.c.tap.present() {
+		f.land()
+		return errConnectionLost
+	}
+	if w.c.wrapped() {
+		conn = nil
+	}
+	w.mode = t.mode(w.c.cfg.SyncAlways)
+	w.at = place{after: t.Seq, prev: t.Position, control: t.control, first: true, byID: t.replicas == 1 && w.mode == modeSingle, ids: w.c.cfg.MessageIDs || w.mode == modeSingle}
+	w.flight, w.frames = f, frames{conn: conn, nc: w.c.nc, buf: w.frames.buf[:0]}
+	w.batch, w.groups = fastBatch{}, 0
+	if w.mode == modeFast {
+		f.batched, f.nudge = true, w.ask
 	}
 	return nil
 }
 
+// Send sends the events behind those that were sent before, and returns the sequence
+// of the last when they are on their way. It waits only where too much is.
+func (w *Writer) Send(ctx context.Context, events []relay.Event) (last uint64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err = w.do(ctx, func() error { return w.send(ctx, events) })
+	return w.at.after, err
+}
+
+// Append sends the events, and returns when they and all that were sent before are
+// stored. ErrFenced: the stream holds messages of another writer.
+func (w *Writer) Append(ctx context.Context, events []relay.Event) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.do(ctx, func() error {
+		if err := w.send(ctx, events); err != nil {
+			return err
+		}
+		if err := w.endBatch(); err != nil {
+			return err
+		}
+		return w.flight.all(ctx)
+	})
+}
+
+// do ends the flight when something fails: an unknown prefix is stored, and only the
+// tail tells.
+func (w *Writer) do(ctx context.Context, what func() error) error {
+	if w.flight == nil {
+		return fmt.Errorf("append to stream %s: %w", w.c.cfg.Stream, errNoTail)
+	}
+	err := what()
+	if err == nil {
+		return nil
+	}
+	if w.flight.refused() {
+		err = w.flight.drain(ctx)
+	}
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeBatchTooLarge {
+		w.groupMost = max(1, w.groupMost/2)
+	}
+	w.end()
+	return fmt.Errorf("append to stream %s: %w", w.c.cfg.Stream, w.c.explain(err))
+}
+
 var errNoTail = errors.New("the tail must be read first")
 
-func (w *Writer) append(ctx context.Context, events []relay.Event) error {
+func (w *Writer) send(ctx context.Context, events []relay.Event) error {
 	select {
 	case <-w.flight.lost:
 		return errConnectionLost
 	default:
 	}
-	limit := w.MaxBody()
+	if w.mode == modeAtomic {
+		return w.sendGroups(ctx, events)
+	}
 	for i := range events {
-		ev := &events[i]
-		if len(ev.Body) > limit {
-			return fmt.Errorf("event %s (%s) has %d bytes, the stream takes %d: raise max_payload of the NATS server", ev.ID, ev.Type, len(ev.Body), limit)
-		}
-		subj, err := subject(ev.Type)
-		if err != nil {
+		if err := w.message(ctx, &events[i], w.at.after); err != nil {
 			return err
-		}
-		seq, err := w.flight.reserve(ctx, len(ev.Body)+headerRoom/16)
-		if err != nil {
-			return err
-		}
-		msg := w.env.fill(ev, w.at)
-		msg.Subject = subj
-		msg.Reply = w.flight.reply(seq)
-		if !failpoint.Drop(failpoint.Lost) {
-			if err := w.c.nc.PublishMsg(msg); err != nil {
-				return err
-			}
-		}
-		failpoint.Hit(failpoint.Sent)
-		w.at.after, w.at.prev, w.at.first = seq, ev.Position, false
-		if ev.IsControl() {
-			w.at.control = seq
 		}
 	}
-	return w.flight.all(ctx)
+	return w.frames.push()
+}
+
+// message sends one event; after is the sequence before what is answered with it.
+func (w *Writer) message(ctx context.Context, ev *relay.Event, after uint64) error {
+	if limit := w.MaxBody(); len(ev.Body) > limit {
+		return fmt.Errorf("event %s (%s) has %d bytes, the stream takes %d: raise max_payload of the NATS server", ev.ID, ev.Type, len(ev.Body), limit)
+	}
+	subj, err := subject(ev.Type)
+	if err != nil {
+		return err
+	}
+	if w.mode == modeFast {
+		if err := w.join(ctx); err != nil {
+			return err
+		}
+	}
+	seq, err := w.reserve(ctx, len(ev.Body)+headerRoom/16)
+	if err != nil {
+		return err
+	}
+	switch {
+	case w.mode == modeFast:
+		w.batch.n++
+		op := opNext
+		if w.batch.n == 1 {
+			op = opFirst
+		}
+		w.replyTo = w.batch.reply(w.flight, w.replyTo[:0], w.batch.n, op)
+	case w.at.group.at > 0 && !w.at.group.last:
+		w.replyTo = w.replyTo[:0] // answered with the last
+	default:
+		w.replyTo = w.flight.reply(w.replyTo[:0], after, seq)
+	}
+	head := w.env.fill(ev, &w.at)
+	if !failpoint.Drop(failpoint.Lost) {
+		if err := w.frames.put(subj, w.replyTo, head, ev.Body); err != nil {
+			return err
+		}
+	}
+	if failpoint.Enabled {
+		if err := w.frames.push(); err != nil {
+			return err
+		}
+		failpoint.Hit(failpoint.Sent)
+	}
+	w.at.after, w.at.prev, w.at.first = seq, ev.Position, false
+	if ev.IsControl() {
+		w.at.control = seq
+	}
+	return nil
+}
+
+// reserve waits for room on the way for one more message, and returns its sequence.
+func (w *Writer) reserve(ctx context.Context, size int) (uint64, error) {
+	for {
+		seq, ok, err := w.flight.reserve(size)
+		if ok || err != nil {
+			return seq, err
+		}
+		if err := w.frames.push(); err != nil { // what is not sent is not answered
+			return 0, err
+		}
+		half, crowded := w.flight.half()
+		if w.mode == modeFast && !crowded {
+			// So few messages may not be answered before the batch ends.
+			if err := w.endBatch(); err != nil {
+				return 0, err
+			}
+			if err := w.join(ctx); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if err := w.flight.await(ctx, half); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // end stops to listen for acknowledgements: what comes late belongs to nobody.

@@ -18,14 +18,39 @@ import (
 	"github.com/dot-do/relay/relay/natsstream"
 )
 
+// everyWay runs a test over streams that are written in batches of either kind, and
+// message by message.
+func everyWay(t *testing.T, test func(t *testing.T, srv *natstest.Server, c *natsstream.Client)) {
+	t.Helper()
+	for name, way := range map[string]struct {
+		fast, atomic, always, ids bool
+	}{
+		"fast batches":         {fast: true, atomic: true},
+		"fast batches and ids": {fast: true, ids: true},
+		"atomic batches":       {fast: true, atomic: true, always: true},
+		"message by message":   {always: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := natstest.New(t)
+			_, err := srv.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{
+				Name: "EVENTS", Subjects: []string{"events.>", "relay.control.>"}, Discard: jetstream.DiscardNew, Duplicates: 2 * time.Second,
+				AllowAtomicPublish: way.atomic, AllowBatchPublish: way.fast,
+			})
+			require.NoError(t, err)
+			test(t, srv, ensured(t, srv.URL, func(c *natsstream.Config) { c.SyncAlways, c.MessageIDs = way.always, way.ids }))
+		})
+	}
+}
+
 func TestAppendStoresEventsInOrderEachBehindTheOneBefore(t *testing.T) {
-	srv := natstest.New(t)
-	w := ready(t, ensured(t, srv.URL))
-	require.NoError(t, w.Append(t.Context(), events(1, 3)))
-	require.NoError(t, w.Append(t.Context(), nil))
-	require.NoError(t, w.Append(t.Context(), events(4, 10)))
-	require.EqualValues(t, 10, w.Seq())
-	requireChain(t, srv.JetStream(), 10)
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		require.NoError(t, w.Append(t.Context(), events(1, 3)))
+		require.NoError(t, w.Append(t.Context(), nil))
+		require.NoError(t, w.Append(t.Context(), events(4, 10)))
+		require.EqualValues(t, 10, w.Seq())
+		requireChain(t, srv.JetStream(), 10)
+	})
 }
 
 func TestAMessageCarriesTheContractsHeadersAndTheExactBody(t *testing.T) {
@@ -47,8 +72,8 @@ func TestAMessageCarriesTheContractsHeadersAndTheExactBody(t *testing.T) {
 		got[name] = values[0]
 	}
 	require.Equal(t, map[string]string{
-		"Nats-Msg-Id": ev.ID, "Nats-Expected-Last-Sequence": "0", "Nats-Expected-Last-Msg-Id": "",
-		"ce-specversion": "1.0", "ce-id": ev.ID, "ce-type": "thing.updated",
+		"Nats-Expected-Last-Sequence": "0",
+		"ce-specversion":              "1.0", "ce-id": ev.ID, "ce-type": "thing.updated",
 		"ce-source": "/relay/orders/public.things", "ce-subject": "ns/%C3%A4%0D%0AX:%20y%00",
 		"ce-time": "2026-11-23T10:00:00.123456Z", "content-type": "application/json",
 		"Relay-Pos": "0/3E8:1:0", "Relay-Prev": "", "Relay-Control": "0",
@@ -59,12 +84,13 @@ func TestAMessageCarriesTheContractsHeadersAndTheExactBody(t *testing.T) {
 }
 
 func TestAppendPipelinesTwentyThousandEvents(t *testing.T) {
-	srv := natstest.New(t)
-	w := ready(t, ensured(t, srv.URL))
-	const n = 20_000
-	require.NoError(t, w.Append(t.Context(), events(1, n)))
-	require.EqualValues(t, n, w.Seq())
-	requireChain(t, srv.JetStream(), n)
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		const n = 20_000
+		require.NoError(t, w.Append(t.Context(), events(1, n)))
+		require.EqualValues(t, n, w.Seq())
+		requireChain(t, srv.JetStream(), n)
+	})
 }
 
 func TestAppendKeepsLargeEventsWithinTheByteWindow(t *testing.T) {
@@ -107,26 +133,26 @@ func TestAppendRefusesATypeThatIsNoSubject(t *testing.T) {
 }
 
 func TestEveryEventNamesTheLastAnnouncementBeforeIt(t *testing.T) {
-	srv := natstest.New(t)
-	c := ensured(t, srv.URL)
-	w := ready(t, c)
-	require.NoError(t, w.Append(t.Context(), []relay.Event{event(1), announcement(2, "a"), event(3), event(4)}))
-	require.NoError(t, w.Append(t.Context(), []relay.Event{announcement(5, "b")}))
-	w = ready(t, c) // the last message is the announcement itself
-	require.NoError(t, w.Append(t.Context(), []relay.Event{event(6)}))
-	w = ready(t, c) // the last message names it
-	require.NoError(t, w.Append(t.Context(), []relay.Event{event(7)}))
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		require.NoError(t, w.Append(t.Context(), []relay.Event{event(1), announcement(2, "a"), event(3), event(4)}))
+		require.NoError(t, w.Append(t.Context(), []relay.Event{announcement(5, "b")}))
+		w = ready(t, c) // the last message is the announcement itself
+		require.NoError(t, w.Append(t.Context(), []relay.Event{event(6)}))
+		w = ready(t, c) // the last message names it
+		require.NoError(t, w.Append(t.Context(), []relay.Event{event(7)}))
 
-	var controls []string
-	all := stored(t, srv.JetStream())
-	for _, msg := range all {
-		controls = append(controls, msg.Headers().Get("Relay-Control"))
-	}
-	require.Equal(t, []string{"0", "0", "2", "2", "2", "5", "5"}, controls)
-	require.Equal(t, "relay.control.webhooks", all[1].Subject())
-	require.Equal(t, "ctl_"+event(2).Position.String(), all[1].Headers().Get("Nats-Msg-Id"))
-	require.Equal(t, event(2).Position.String(), all[1].Headers().Get("Relay-Pos"))
-	require.Equal(t, event(2).Position.String(), all[2].Headers().Get("Relay-Prev"))
+		var controls []string
+		all := stored(t, srv.JetStream())
+		for _, msg := range all {
+			controls = append(controls, msg.Headers().Get("Relay-Control"))
+		}
+		require.Equal(t, []string{"0", "0", "2", "2", "2", "5", "5"}, controls)
+		require.Equal(t, "relay.control.webhooks", all[1].Subject())
+		require.Equal(t, "ctl_"+event(2).Position.String(), all[1].Headers().Get("ce-id"))
+		require.Equal(t, event(2).Position.String(), all[1].Headers().Get("Relay-Pos"))
+		require.Equal(t, event(2).Position.String(), all[2].Headers().Get("Relay-Prev"))
+	})
 }
 
 func TestASecondWriterFencesTheFirst(t *testing.T) {
@@ -146,73 +172,117 @@ func TestASecondWriterFencesTheFirst(t *testing.T) {
 }
 
 func TestALateWritersMessagesNeverSlipInBehindAnotherWriters(t *testing.T) {
-	srv := natstest.New(t)
-	c := ensured(t, srv.URL)
-	late := ready(t, c)
-	require.NoError(t, late.Append(t.Context(), events(1, 5)))
-	require.NoError(t, ready(t, c).Append(t.Context(), events(1006, 1015)))
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		late := ready(t, c)
+		require.NoError(t, late.Append(t.Context(), events(1, 5)))
+		require.NoError(t, ready(t, c).Append(t.Context(), events(1006, 1015)))
 
-	// The 11th of these expects the very sequence at which the stream ends.
-	require.ErrorIs(t, late.Append(t.Context(), events(6, 2000)), relay.ErrFenced)
-	all := stored(t, srv.JetStream())
-	require.Len(t, all, 15)
-	require.Equal(t, event(1015).ID, all[14].Headers().Get("Nats-Msg-Id"))
+		// The 11th of these expects the very sequence at which the stream ends.
+		require.ErrorIs(t, late.Append(t.Context(), events(6, 2000)), relay.ErrFenced)
+		all := stored(t, srv.JetStream())
+		require.Len(t, all, 15)
+		require.Equal(t, event(1015).ID, all[14].Headers().Get("ce-id"))
+	})
 }
 
 func TestTwoWritersOfTheSameEventsKeepOneChain(t *testing.T) {
-	srv := natstest.New(t)
-	c := ensured(t, srv.URL)
-	// Both replay the same slot; whichever message wins is the right one for its place.
-	const n = 3000
-	writers := []*natsstream.Writer{ready(t, c), ready(t, client(t, srv.URL))}
-	g, ctx := errgroup.WithContext(t.Context())
-	for _, w := range writers {
-		g.Go(func() error {
-			for w.Seq() < n {
-				err := w.Append(ctx, events(int(w.Seq())+1, min(n, int(w.Seq())+500)))
-				if err == nil {
-					continue
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		// Both replay the same slot; whichever message wins is the right one for its place.
+		const n = 3000
+		writers := []*natsstream.Writer{ready(t, c), ready(t, client(t, srv.URL))}
+		g, ctx := errgroup.WithContext(t.Context())
+		for _, w := range writers {
+			g.Go(func() error {
+				for w.Seq() < n {
+					err := w.Append(ctx, events(int(w.Seq())+1, min(n, int(w.Seq())+500)))
+					if err == nil {
+						continue
+					}
+					if !errors.Is(err, relay.ErrFenced) && !strings.Contains(err.Error(), "tail must be read") {
+						return err
+					}
+					if _, err := w.Tail(ctx); err != nil {
+						return err
+					}
 				}
-				if !errors.Is(err, relay.ErrFenced) && !strings.Contains(err.Error(), "tail must be read") {
-					return err
-				}
-				if _, err := w.Tail(ctx); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	require.NoError(t, g.Wait())
-	requireChain(t, srv.JetStream(), n)
+				return nil
+			})
+		}
+		require.NoError(t, g.Wait())
+		requireChain(t, srv.JetStream(), n)
+	})
 }
 
 func TestAfterAnErrorAppendWaitsForTheTailToBeRead(t *testing.T) {
-	srv := natstest.New(t)
-	c := ensured(t, srv.URL)
-	w := c.Writer()
-	require.ErrorContains(t, w.Append(t.Context(), events(1, 1)), "tail must be read")
-	_, err := w.Tail(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, ready(t, c).Append(t.Context(), events(1, 1)))
-	require.ErrorIs(t, w.Append(t.Context(), events(1, 1)), relay.ErrFenced)
-	require.ErrorContains(t, w.Append(t.Context(), events(2, 2)), "tail must be read")
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := c.Writer()
+		require.ErrorContains(t, w.Append(t.Context(), events(1, 1)), "tail must be read")
+		_, err := w.Tail(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, ready(t, c).Append(t.Context(), events(1, 1)))
+		require.ErrorIs(t, w.Append(t.Context(), events(1, 1)), relay.ErrFenced)
+		require.ErrorContains(t, w.Append(t.Context(), events(2, 2)), "tail must be read")
 
-	tail, err := w.Tail(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, event(1).Position, tail.Position)
-	require.NoError(t, w.Append(t.Context(), events(2, 3)))
-	requireChain(t, srv.JetStream(), 3)
+		tail, err := w.Tail(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, event(1).Position, tail.Position)
+		require.NoError(t, w.Append(t.Context(), events(2, 3)))
+		requireChain(t, srv.JetStream(), 3)
+	})
 }
 
 func TestADuplicateAcknowledgementCountsAsFenced(t *testing.T) {
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		require.NoError(t, w.Append(t.Context(), events(1, 2)))
+		// The same id at the right place: a server that knows it stores nothing.
+		err := w.Append(t.Context(), []relay.Event{event(1)})
+		if known := stored(t, srv.JetStream())[0].Headers().Get("Nats-Msg-Id"); known == "" {
+			require.NoError(t, err)
+			return
+		}
+		require.ErrorIs(t, err, relay.ErrFenced)
+		require.Len(t, stored(t, srv.JetStream()), 2)
+	})
+}
+
+func TestASentBatchIsStoredWithoutBeingWaitedFor(t *testing.T) {
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		const n, each = 12_000, 300
+		for from := 1; from <= n; from += each {
+			last, err := w.Send(t.Context(), events(from, from+each-1))
+			require.NoError(t, err)
+			require.EqualValues(t, from+each-1, last)
+			require.GreaterOrEqual(t, last, w.Seq())
+		}
+		require.NoError(t, w.Append(t.Context(), nil))
+		require.EqualValues(t, n, w.Seq())
+		requireChain(t, srv.JetStream(), n)
+	})
+}
+
+func TestATransactionIsStoredAsAWholeWhereTheServerSyncsEveryWrite(t *testing.T) {
 	srv := natstest.New(t)
-	c := ensured(t, srv.URL, func(c *natsstream.Config) { c.Duplicates = time.Minute })
-	w := ready(t, c)
-	require.NoError(t, w.Append(t.Context(), events(1, 2)))
-	// The same id at the right place: the server knows it again and stores nothing.
-	require.ErrorIs(t, w.Append(t.Context(), []relay.Event{event(1)}), relay.ErrFenced)
-	require.Len(t, stored(t, srv.JetStream()), 2)
+	w := ready(t, ensured(t, srv.URL, func(c *natsstream.Config) { c.SyncAlways = true }))
+	var list []relay.Event
+	for tx, rows := range []int{1, 400, 400, 400, 1, 1, 2500, 3} {
+		for row := range rows {
+			ev := event(len(list) + 1)
+			ev.Position = relay.Position{CommitLSN: relay.LSN(1000 + tx), Ordinal: uint32(row)}
+			list = append(list, ev)
+		}
+	}
+	require.NoError(t, w.Append(t.Context(), list))
+	var batches []int
+	last := ""
+	for _, msg := range stored(t, srv.JetStream()) {
+		if id := msg.Headers().Get("Nats-Batch-Id"); id == "" || id != last {
+			batches, last = append(batches, 0), id
+		}
+		batches[len(batches)-1]++
+	}
+	require.Equal(t, []int{801, 402, 1000, 1000, 503}, batches, "two transactions, then what fits of the next ones, then a large one in parts")
 }
 
 func TestAFullStreamRefusesAndGoesOnWhenThereIsRoom(t *testing.T) {
@@ -237,21 +307,22 @@ func TestAFullStreamRefusesAndGoesOnWhenThereIsRoom(t *testing.T) {
 }
 
 func TestACancelledAppendLeavesAChainThatTheTailContinues(t *testing.T) {
-	srv := natstest.New(t)
-	w := ready(t, ensured(t, srv.URL))
-	ctx, cancel := context.WithCancel(t.Context())
-	list := events(1, 50_000)
-	done := make(chan error, 1)
-	go func() { done <- w.Append(ctx, list) }()
-	require.Eventually(t, func() bool { return w.Seq() >= 100 }, 10*time.Second, time.Millisecond)
-	cancel()
-	require.ErrorIs(t, <-done, context.Canceled)
-	tail, err := w.Tail(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, event(int(tail.Seq)).Position, tail.Position)
-	// What was on its way when Append gave up is stored or not, but never later.
-	require.NoError(t, w.Append(t.Context(), events(int(tail.Seq)+1, int(tail.Seq)+10)))
-	requireChain(t, srv.JetStream(), int(tail.Seq)+10)
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		ctx, cancel := context.WithCancel(t.Context())
+		list := events(1, 50_000)
+		done := make(chan error, 1)
+		go func() { done <- w.Append(ctx, list) }()
+		require.Eventually(t, func() bool { return w.Seq() >= 100 }, 10*time.Second, time.Millisecond)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		tail, err := w.Tail(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, event(int(tail.Seq)).Position, tail.Position)
+		// What was on its way when Append gave up is stored or not, but never later.
+		require.NoError(t, w.Append(t.Context(), events(int(tail.Seq)+1, int(tail.Seq)+10)))
+		requireChain(t, srv.JetStream(), int(tail.Seq)+10)
+	})
 }
 
 func TestTailOfAnEmptyStream(t *testing.T) {
@@ -306,20 +377,21 @@ func TestTailLooksBehindADeletedLastMessage(t *testing.T) {
 }
 
 func TestTailStepsBackOverForeignMessagesAndTheChainGoesOn(t *testing.T) {
-	srv := natstest.New(t)
-	w := ready(t, ensured(t, srv.URL))
-	require.NoError(t, w.Append(t.Context(), events(1, 2)))
-	_, err := srv.JetStream().Publish(t.Context(), "events.thing.updated", []byte("hello"))
-	require.NoError(t, err)
-	require.ErrorIs(t, w.Append(t.Context(), events(3, 3)), relay.ErrFenced)
-	tail, err := w.Tail(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, event(2).Position, tail.Position)
-	require.EqualValues(t, 2, tail.PositionSeq)
-	require.EqualValues(t, 3, tail.Seq)
-	require.NoError(t, w.Append(t.Context(), events(3, 3)))
-	last := stored(t, srv.JetStream())[3]
-	require.Equal(t, event(2).Position.String(), last.Headers().Get("Relay-Prev"))
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		require.NoError(t, w.Append(t.Context(), events(1, 2)))
+		_, err := srv.JetStream().Publish(t.Context(), "events.thing.updated", []byte("hello"))
+		require.NoError(t, err)
+		require.ErrorIs(t, w.Append(t.Context(), events(3, 3)), relay.ErrFenced)
+		tail, err := w.Tail(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, event(2).Position, tail.Position)
+		require.EqualValues(t, 2, tail.PositionSeq)
+		require.EqualValues(t, 3, tail.Seq)
+		require.NoError(t, w.Append(t.Context(), events(3, 3)))
+		last := stored(t, srv.JetStream())[3]
+		require.Equal(t, event(2).Position.String(), last.Headers().Get("Relay-Prev"))
+	})
 }
 
 func TestTailOfAStreamThatIsAllForeignHasNoPosition(t *testing.T) {

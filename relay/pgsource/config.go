@@ -16,8 +16,8 @@ import (
 
 const (
 	defaultStatusInterval = time.Second
-	defaultBatchChanges   = 1024
-	defaultBatchBytes     = 1 << 20
+	defaultBatchChanges   = 256
+	defaultBatchBytes     = 256 << 10
 )
 
 // slotName is what Postgres allows: names are also file names on the server.

@@ -22,6 +22,7 @@ const (
 	lagging   = 20 * time.Millisecond
 	rest      = 300 * time.Microsecond
 	restRows  = 1000
+	restBytes = 64 << 10
 	maxAsking = 10 // a healthy server does not ask that often without a word in between
 )
 
@@ -146,10 +147,12 @@ func (r *reader) await(ctx context.Context) error {
 	r.tellReceived()
 	if r.resting() {
 		r.pause.Reset(rest)
+		hush(r.wire.conn, restBytes)
 		select {
 		case <-r.pause.C:
 		case <-ctx.Done():
 		}
+		hush(r.wire.conn, 1)
 	}
 	for now, due := time.Now(), false; ; now, due = time.Now(), true {
 		parked, until := r.offer(now, due)

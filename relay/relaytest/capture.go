@@ -111,10 +111,12 @@ func (s *Source) Confirm(lsn relay.LSN) {
 	s.log.confirmed = max(s.log.confirmed, lsn)
 }
 
-// Stream is an in-memory relay.Stream that outlives the sessions writing to it.
+// Stream is an in-memory relay.Stream that outlives the sessions writing to it. What
+// was sent is stored when the next is sent; to read the tail loses it.
 type Stream struct {
 	mu      sync.Mutex
 	events  []relay.Event
+	coming  []relay.Event
 	seq     uint64 // of the last event ever stored
 	foreign int    // events before that are not checked for order
 	created time.Time
@@ -137,6 +139,7 @@ func (s *Stream) Name() string { return "EVENTS" }
 func (s *Stream) Tail(context.Context) (relay.Tail, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.coming = nil
 	t := relay.Tail{Seq: s.seq, Empty: len(s.events) == 0, CreatedAt: s.created}
 	if !t.Empty {
 		last := s.events[len(s.events)-1]
@@ -145,11 +148,33 @@ func (s *Stream) Tail(context.Context) (relay.Tail, error) {
 	return t, nil
 }
 
-// Append implements relay.Stream.
-func (s *Stream) Append(_ context.Context, events []relay.Event) error {
+// Send implements relay.Stream.
+func (s *Stream) Send(_ context.Context, events []relay.Event) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	err := s.store()
 	for _, e := range events {
+		e.Body, e.Data = slices.Clone(e.Body), slices.Clone(e.Data)
+		s.coming = append(s.coming, e)
+	}
+	return s.seq + uint64(len(s.coming)), err
+}
+
+// Append implements relay.Stream.
+func (s *Stream) Append(ctx context.Context, events []relay.Event) error {
+	if _, err := s.Send(ctx, events); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store()
+}
+
+// store stores what was sent.
+func (s *Stream) store() error {
+	coming := s.coming
+	s.coming = nil
+	for _, e := range coming {
 		if s.Fail != nil {
 			if err := s.Fail(len(s.events)); err != nil {
 				return err
@@ -158,7 +183,6 @@ func (s *Stream) Append(_ context.Context, events []relay.Event) error {
 		if n := len(s.events); n > s.foreign && e.Position.Compare(s.events[n-1].Position) <= 0 {
 			return fmt.Errorf("append %s after %s: out of order", e.Position, s.events[n-1].Position)
 		}
-		e.Body, e.Data = slices.Clone(e.Body), slices.Clone(e.Data)
 		s.events = append(s.events, e)
 		s.seq++
 	}

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package pgsource
+
+import "net"
+
+func hush(net.Conn, int) {}
