@@ -91,8 +91,8 @@ func (s *stack) requireDivergence(all, before []message) {
 	from, to := lsn(gap.From), lsn(gap.To)
 	ids, within, overlap := map[string]bool{}, []message{}, 0
 	for i := range all {
-		require.False(s.t, ids[all[i].header.Get("Nats-Msg-Id")])
-		ids[all[i].header.Get("Nats-Msg-Id")] = true
+		require.False(s.t, ids[all[i].header.Get("ce-id")])
+		ids[all[i].header.Get("ce-id")] = true
 		at := lsn(all[i].header.Get("Relay-Pos"))
 		inside := slices.Compare(at[:], from[:]) >= 0 && slices.Compare(at[:], to[:]) <= 0
 		switch {
