@@ -200,7 +200,7 @@ func (m *mapping) land(ctx context.Context, mark *Change, out *mappedBatch) erro
 			l.redo = append(l.redo, again)
 			continue
 		}
-		if n := m.read(mark, chunk, i, row, out); n > 0 {
+		if n := m.read(ctx, mark, chunk, i, row, out); n > 0 {
 			l.events.Published++
 			l.events.Events += int64(n)
 		}
@@ -247,12 +247,15 @@ func (m *mapping) orphan(ctx context.Context, id chunkID, mark *Change) error {
 }
 
 // read maps row i of a chunk, at its place behind the watermark.
-func (m *mapping) read(mark *Change, chunk *laidChunk, i int, row Tuple, out *mappedBatch) int {
+func (m *mapping) read(ctx context.Context, mark *Change, chunk *laidChunk, i int, row Tuple, out *mappedBatch) int {
 	from := len(out.events)
-	out.events = m.mapper.Map(out.events, &out.bodies, &Change{
+	n := m.mapRow(ctx, &Change{
 		Position: place(mark.Position, i),
 		XID:      mark.XID, CommitTime: mark.CommitTime, Op: OpRead, Relation: chunk.rows.Relation, New: row,
-	})
+	}, out)
+	if n == 0 { // the row is parked, or raised nothing
+		return 0
+	}
 	kept := out.events[:from]
 	for _, e := range out.events[from:] {
 		if (chunk.eventType == "" || e.Type == chunk.eventType) && e.Position.Index >= chunk.kept[i].Skip {
@@ -296,10 +299,11 @@ func (c *Chunk) unpublished(through Position) (changed bool) {
 	for i := range c.Rows {
 		row := c.Rows[i]
 		ordinal := uint32(i) + 1
-		if row.Key == nil || ordinal < through.Ordinal {
+		told := ordinal == through.Ordinal
+		if row.Key == nil || ordinal < through.Ordinal || (told && through.Index == math.MaxUint32) { // which is where parked ones stand
 			continue
 		}
-		if ordinal == through.Ordinal && through.Index < math.MaxUint32 {
+		if told {
 			row.Skip = through.Index + 1
 		}
 		c.Redo = append(c.Redo, row)

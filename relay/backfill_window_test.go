@@ -113,6 +113,7 @@ func TestTheEndOfTheStreamSplitsAChunk(t *testing.T) {
 		{"nothing is there", Position{}, "[{[2] 0 1} {[1] 0 0} {[3] 0 0} {[4] 1 0}]"},
 		{"the first event of the first row", Position{Ordinal: 1}, "[{[2] 0 1} {[1] 1 0} {[3] 0 0} {[4] 1 0}]"},
 		{"two events of the third", Position{Ordinal: 3, Index: 1}, "[{[2] 0 1} {[3] 2 0} {[4] 1 0}]"},
+		{"the first is parked", Position{Ordinal: 1, Index: math.MaxUint32}, "[{[2] 0 1} {[3] 0 0} {[4] 1 0}]"},
 		{"all", Position{Ordinal: math.MaxUint32, Index: math.MaxUint32}, "[{[2] 0 1}]"},
 	} {
 		chunk := all()

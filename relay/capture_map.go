@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"runtime/debug"
-
-	"github.com/dot-do/relay/internal/failpoint"
 )
 
 // mappedBatch is one source batch as events. Its memory is used again.
@@ -32,6 +29,7 @@ type mapping struct {
 	*Capture
 	mapper  *Mapper
 	refused map[string]string // last reported error, by mapping
+	parked  map[string]*tally // by table and mapping
 	pending *Catalog          // what the open transaction made of the catalog; nil: nothing
 	commit  LSN               // of the transaction at hand
 	row     Position          // of the change at hand
@@ -72,17 +70,14 @@ func (t *ControlTables) role(table string) role {
 
 // mapBatches reads from the source until it fails or ctx ends.
 //
-// A mapping that panics ends the session and not the process: what is published
-// stays exact, the change is read again, and what it was is said.
+// A row whose mapping panics is parked. A panic outside of that ends the session and
+// not the process: what is published stays exact, the change is read again, and what it
+// was is said.
 func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) (err error) {
-	m := &mapping{Capture: c, refused: map[string]string{}, free: free, out: out}
+	m := &mapping{Capture: c, refused: map[string]string{}, parked: map[string]*tally{}, free: free, out: out}
 	defer func() {
 		if r := recover(); r != nil {
-			text := fmt.Sprintf("%T", r) // its own words may hold values of the row
-			if e, ok := r.(runtime.Error); ok {
-				text = e.Error()
-			}
-			c.log.ErrorContext(ctx, "panic while mapping", "position", m.row.String(), "panic", text, "stack", string(debug.Stack()))
+			c.log.ErrorContext(ctx, "panic while mapping", "position", m.row.String(), "panic", panicText(r), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic while mapping the change at %s, which the slot keeps: report it with the stack in the log", m.row)
 		}
 	}()
@@ -180,16 +175,11 @@ func (m *mapping) change(ctx context.Context, c *Change, out *mappedBatch) error
 		return m.land(ctx, c, out)
 	case webhooksTable, otherTable:
 	}
-	if last := (Position{CommitLSN: m.skip.CommitLSN, Ordinal: m.skip.Ordinal}); c.Position.Compare(last) < 0 {
+	if lastPlace(c.Position).Compare(m.skip) <= 0 {
 		return nil
 	}
 	from := len(out.events)
-	if m.role == webhooksTable {
-		out.events = announce(out.events, &out.bodies, c)
-	} else {
-		failpoint.Hit(failpoint.Mapping)
-		out.events = m.mapper.Map(out.events, &out.bodies, c)
-	}
+	m.mapRow(ctx, c, out)
 	for i := from; i < len(out.events); i++ {
 		out.events[i].Lineage = m.cp.Lineage
 		out.events[i].Refilled = out.events[i].CommittedAt.Before(m.refill)

@@ -97,6 +97,10 @@ const ControlBackfill = ControlPrefix + "backfill"
 // Its body is a GapRecord.
 const ControlGap = ControlPrefix + "gap"
 
+// ControlParked announces a row change that could not be mapped. It stands where the
+// change's events would. Its body is a ParkedRecord.
+const ControlParked = ControlPrefix + "parked"
+
 // IsControl reports whether the event is an announcement.
 func (e *Event) IsControl() bool { return strings.HasPrefix(e.Type, ControlPrefix) }
 

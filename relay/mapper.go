@@ -24,6 +24,7 @@ type Mapper struct {
 	changed        []filters.Verdict // by column, of an update
 	asked          filters.Event     // that match_new is asked about
 	key            []byte
+	working        string // the mapping at work
 }
 
 // maxBound limits the relations a Mapper remembers: tables that are made and
@@ -85,6 +86,7 @@ func (m *Mapper) Map(dst []Event, buf *Buffer, c *Change) []Event {
 	index := uint32(0)
 	for i := range b.rules {
 		r := &b.rules[i]
+		m.working = r.ID
 		if r.Op != op || !m.holds(r, c) {
 			continue
 		}

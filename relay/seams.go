@@ -111,5 +111,6 @@ type Observer struct {
 	Confirmed func(lsn LSN)                            // the slot was told
 	Started   func(slot Slot)                          // streaming begins
 	Refused   func(mapping string, err error)          // a mapping cannot be used; nil error: it can again
+	Parked    func(table string, at Position)          // mapping a row change panicked, and its record takes the place of its events
 	Registry  func(tables []TableNeed)                 // the mappings changed; these tables must be published
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -112,6 +111,10 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
+	watch, err := s.watchTables(ctx, catalog, checkpoint)
+	if err != nil {
+		return err
+	}
 	src, err := pgsource.Open(ctx, s.sourceConfig(catalog, checkpoint))
 	if err != nil {
 		return err
@@ -145,7 +148,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	gctx, stop := context.WithCancel(gctx)
-	g.Go(func() error { return s.publishTables(gctx, src, catalog.Tables(), changed) })
+	g.Go(func() error { return watch.run(gctx, src, changed) })
 	g.Go(func() error { return filler.Run(gctx) })
 	g.Go(func() error {
 		return s.nats.Audit(gctx, natsstream.AuditConfig{
@@ -195,6 +198,7 @@ func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
 		},
 		Confirmed: s.position.Confirmed,
 		Refused:   func(mapping string, err error) { s.metrics.Refused(mapping, err != nil) },
+		Parked:    s.rowParked,
 		Registry: func(tables []relay.TableNeed) {
 			select {
 			case <-changed: // only the newest counts
@@ -205,59 +209,15 @@ func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
 	}
 }
 
-// publishTables puts the tables of new mappings into the publication while the
-// relay streams, those of dormant ones once they exist, and those that have left it:
-// dropped tables do, and are often made again. It tries again while a lock or a missing
-// right is in the way. The mapping is in force already; rows written once the table is
-// published are sent.
-func (s *session) publishTables(ctx context.Context, src *pgsource.Source, tables []relay.TableNeed, changed <-chan []relay.TableNeed) error {
-	dormant, failed := src.Dormant(), false
-	look := time.NewTicker(dormantEvery)
-	defer look.Stop()
-	for {
-		var gone []string
-		select {
-		case tables = <-changed:
-		case <-look.C:
-			var found bool
-			if found, gone = s.unpublished(ctx, tables, dormant); !failed && !found {
-				continue
-			}
-		case <-ctx.Done():
-			return nil
-		}
-		now, err := src.EnsureTables(ctx, tables)
-		if failed = err != nil; failed {
-			s.log.ErrorContext(ctx, "tables of mappings are not published, trying again", "error", err)
-			look.Reset(refusedEvery)
-			continue
-		}
-		look.Reset(dormantEvery)
-		dormant = now
-		s.reportDormant(ctx, dormant)
-		for _, name := range gone {
-			s.log.WarnContext(ctx, "table was not in the publication and is again: rows written meanwhile are not in the stream", "relation", name)
-		}
-	}
-}
+// partParked is a part of /readyz once a row change was parked. It does not make the
+// process unready: everything else flows.
+const partParked = "parked"
 
-// unpublished reports whether there are tables to publish, and which of them no dormant
-// mapping waits for: these were published before.
-func (s *session) unpublished(ctx context.Context, tables []relay.TableNeed, dormant []pgsource.Dormant) (found bool, gone []string) {
-	names := make([]string, len(tables))
-	for i, need := range tables {
-		names[i] = need.Name
-	}
-	missing, err := s.store.Unpublished(ctx, s.cfg.Source.Publication, names)
-	if err != nil && ctx.Err() == nil {
-		s.log.DebugContext(ctx, "tables of mappings not looked up", "error", err)
-	}
-	for _, name := range missing {
-		if !slices.ContainsFunc(dormant, func(d pgsource.Dormant) bool { return d.Table == name }) {
-			gone = append(gone, name)
-		}
-	}
-	return len(missing) > 0, gone
+func (p *process) rowParked(table string, at relay.Position) {
+	p.parked++
+	p.metrics.Parked()
+	p.health.Set(partParked, ops.Streaming, fmt.Sprintf(
+		"%s raised no event since the start because mapping panicked, the last of %s at %s; the log has the stack, %s what to do", counted(p.parked, "row change"), table, at, relay.ControlParked))
 }
 
 func (s *session) reportDormant(ctx context.Context, dormant []pgsource.Dormant) {

@@ -114,6 +114,7 @@ type process struct {
 	nats     *natsstream.Client
 	listen   string
 	warned   bool // of the log that the slot keeps; the guard's
+	parked   int  // row changes; capture's
 }
 
 func (p *process) has(role string) bool { return slices.Contains(p.roles, role) }

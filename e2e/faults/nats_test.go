@@ -240,20 +240,6 @@ func TestARevokedCredentialIsWaitedOutAndNeverPrinted(t *testing.T) {
 	p.stop()
 }
 
-func TestAPanicWhileMappingEndsTheSessionAndNotTheProcess(t *testing.T) {
-	t.Parallel()
-	s := newStack(t, options{})
-	s.start().stop()
-	load := s.startLoad(2, 10*time.Millisecond)
-	p := s.launch("RELAY_FAILPOINTS=" + failpoint.Mapping + "=panic@30")
-	load.await(20)
-	s.eventually(arrivesWithin, func() bool { return p.metric("relay_session_restarts_total") == 1 }, "no session was ended")
-	load.check()
-	require.Contains(t, p.log(), "panic while mapping")
-	p.awaitState(readyWithin, "streaming")
-	p.stop()
-}
-
 // TestAHoleInTheStreamIsToldAndReported deletes a message in the middle, kills the
 // relay when it has told, and lets a standby take over.
 func TestAHoleInTheStreamIsToldAndReported(t *testing.T) {

@@ -206,21 +206,86 @@ func TestALargeValueThatDidNotChangeIsExactOrItsRuleIsRefused(t *testing.T) {
 	p.stop()
 }
 
-// TestATableThatLeavesThePublicationIsPutBack: rows written meanwhile are not in the
-// log, those after it are.
-func TestATableThatLeavesThePublicationIsPutBack(t *testing.T) {
+// TestATableThatLeavesThePublicationIsPutBackWithTheRange: rows written meanwhile are not
+// in the log, those after it are. While it cannot be put back, the relay says so; then it
+// names a range that holds what is missing, also when the relay was not up.
+func TestATableThatLeavesThePublicationIsPutBackWithTheRange(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, options{})
 	p := s.start()
 	s.insert("1")
 	s.settle()
-	s.db.Exec(`alter publication ` + s.env["RELAY_PUBLICATION"] + ` drop table things`)
+	position := func() string { return pgtest.One[string](s.db, `select pg_current_wal_insert_lsn()::text`) }
+	leave := `alter publication ` + s.env["RELAY_PUBLICATION"] + ` drop table things`
+	// The lock that putting it back needs is given to another from hand to hand.
+	leaver, holder := must(s.db.Pool.Begin(t.Context()))(t), must(s.db.Pool.Begin(t.Context()))(t)
+	must(leaver.Exec(t.Context(), leave))(t)
+	locked := make(chan error, 1)
+	go func() {
+		_, err := holder.Exec(t.Context(), `lock table things in share update exclusive mode`)
+		locked <- err
+	}()
+	s.eventually(arrivesWithin, func() bool {
+		return pgtest.One[bool](s.db, `select exists (select from pg_locks where relation = 'things'::regclass and not granted)`)
+	}, "nobody waits for the lock")
+	require.NoError(t, leaver.Commit(t.Context()))
+	require.NoError(t, <-locked)
+	from := position()
+	s.insert("lost")
+	to := position()
+	s.eventually(arrivesWithin, func() bool { return p.metric("relay_tables_unpublished") == 1 }, "nobody noticed")
+	r := p.awaitState(readyWithin, "streaming")
+	require.Contains(t, r.Parts["publication"].Reason, "public.things")
+	require.Contains(t, p.log(), "a mapped table is not in the publication")
+	s.settle() // other tables flow
+	require.NoError(t, holder.Commit(t.Context()))
 	s.awaitPublished("things")
+	s.eventually(arrivesWithin, func() bool { return p.metric("relay_tables_unpublished") == 0 }, "it is back")
 	s.insert("2")
 	s.settle()
 	require.Equal(t, []string{"thing.created n/1", "thing.created n/2"}, names(s.read(), "n"))
-	require.Contains(t, p.log(), "ADD TABLE")
+	require.InDelta(t, 1, p.metric("relay_tables_left_publication_total"), 0)
+	r, _ = p.readyz()
+	require.Empty(t, r.Parts["publication"].Reason)
+	s.requireAbsent(p, from, to)
 	p.stop()
+
+	s.db.Exec(leave)
+	from = position()
+	s.insert("lost too")
+	to = position()
+	p = s.start()
+	s.insert("3")
+	s.settle()
+	require.Equal(t, []string{"thing.created n/1", "thing.created n/2", "thing.created n/3"}, names(s.read(), "n"))
+	s.requireAbsent(p, from, to)
+	require.InDelta(t, 1, p.metric("relay_tables_left_publication_total"), 0)
+	p.stop()
+	p = s.start()
+	s.insert("4")
+	s.settle()
+	require.Zero(t, p.metric("relay_tables_left_publication_total"), "it is told once")
+	p.stop()
+}
+
+// requireAbsent demands that the relay named a range that holds the one given.
+func (s *stack) requireAbsent(p *process, from, to string) {
+	s.t.Helper()
+	var told struct {
+		Relation string
+		From     string `json:"from_lsn"`
+		To       string `json:"to_lsn"`
+	}
+	s.eventually(arrivesWithin, func() bool {
+		for line := range strings.Lines(p.log()) {
+			if strings.Contains(line, "table was not in the publication and is again") {
+				return json.Unmarshal([]byte(line), &told) == nil
+			}
+		}
+		return false
+	}, "no range is named")
+	require.Equal(s.t, "public.things", told.Relation)
+	require.True(s.t, pgtest.One[bool](s.db, `select $1::pg_lsn <= $2::pg_lsn and $3::pg_lsn <= $4::pg_lsn`, told.From, from, to, told.To), "%+v holds %s to %s", told, from, to)
 }
 
 // TestRowsThatAreHardToSayPassWithTheirNeighbours is a corpus of poison: each row is

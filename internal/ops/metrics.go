@@ -67,6 +67,9 @@ type Metrics struct {
 	changes    prometheus.Counter
 	events     prometheus.Counter
 	refused    *prometheus.GaugeVec
+	parked     prometheus.Counter
+	left       prometheus.Counter
+	absent     prometheus.Gauge
 	outcomes   *prometheus.CounterVec
 	attempts   *prometheus.HistogramVec
 	subs       *prometheus.GaugeVec
@@ -94,6 +97,9 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		changes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_changes_total", Help: "Row changes read from the slot."}),
 		events:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_events_published_total", Help: "Messages held by the stream."}),
 		refused:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_mapping_refused", Help: "1 while a mapping cannot be used."}, []string{"mapping"}),
+		parked:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_rows_parked_total", Help: "Row changes that raised no event because mapping them panicked."}),
+		left:       prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_tables_left_publication_total", Help: "Mapped tables that were found missing in the publication: what was written to them meanwhile raised no event."}),
+		absent:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_tables_unpublished", Help: "Mapped tables that have left the publication and are not back in it."}),
 		outcomes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_delivery_outcomes_total", Help: "Settled outcomes of deliveries."}, []string{"outcome"}),
 		attempts:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_attempt_seconds", Help: "Duration of HTTP attempts.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}, []string{"class"}),
 		subs:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_subscriptions", Help: "Active subscriptions known to delivery, by state: usable, broken."}, []string{"state"}),
@@ -119,7 +125,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
-		m.changes, m.events, m.refused, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
 		m.backfilled, m.filling, m.unfilled,
 		m.retained, m.budget, m.openTx, m.holes, m.audited,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
@@ -154,6 +160,15 @@ func (m *Metrics) Refused(mapping string, refused bool) {
 	}
 	m.refused.DeleteLabelValues(mapping)
 }
+
+// Parked counts a row change that could not be mapped.
+func (m *Metrics) Parked() { m.parked.Inc() }
+
+// LeftPublication counts a mapped table that was found missing in the publication.
+func (m *Metrics) LeftPublication() { m.left.Inc() }
+
+// Unpublished notes how many mapped tables are missing in it now.
+func (m *Metrics) Unpublished(n int) { m.absent.Set(float64(n)) }
 
 // Outcome counts settled outcomes of one kind: delivered, retry, deferred, dead,
 // gone, skipped.

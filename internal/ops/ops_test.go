@@ -107,12 +107,15 @@ func TestMetricsAreServed(t *testing.T) {
 	f := serve(t, "capture")
 	f.metrics.Changes(3)
 	f.metrics.Refused("m1", true)
+	f.metrics.Parked()
+	f.metrics.LeftPublication()
+	f.metrics.Unpublished(2)
 	f.metrics.Outcome("delivered", 1)
 	f.metrics.Subscriptions(9, 3, 2)
 	f.metrics.Slot(640, 1024, 90*time.Second, 4)
 	_, body := get(t, f.url+"/metrics")
 	for _, line := range []string{
-		"relay_changes_total 3", `relay_mapping_refused{mapping="m1"} 1`, `relay_delivery_outcomes_total{outcome="delivered"} 1`, "relay_ready 0",
+		"relay_changes_total 3", "relay_rows_parked_total 1", "relay_tables_left_publication_total 1", "relay_tables_unpublished 2", `relay_mapping_refused{mapping="m1"} 1`, `relay_delivery_outcomes_total{outcome="delivered"} 1`, "relay_ready 0",
 		`relay_subscriptions{state="usable"} 6`, `relay_subscriptions{state="broken"} 3`, "relay_filters_quarantined 2",
 		"relay_slot_retained_bytes 640", "relay_slot_budget_bytes 1024", "relay_open_transaction_seconds 90", "relay_heartbeats_total 4",
 	} {

@@ -84,3 +84,13 @@ func (c *Cluster) Promote(db *DB) {
 	c.t.Helper()
 	require.True(c.t, One[bool](db, "select pg_promote()"))
 }
+
+// CopySlot puts a copy of a slot of another cluster, as its last checkpoint left it, into
+// the stopped standby, as failover tools do before version 17.
+func (c *Cluster) CopySlot(of *Cluster, slot string) {
+	c.t.Helper()
+	at := filepath.Join("data", "pg_replslot", slot)
+	require.NoError(c.t, os.CopyFS(filepath.Join(c.dir, at), os.DirFS(filepath.Join(of.dir, at))))
+	require.NoError(c.t, os.Chmod(filepath.Join(c.dir, at), 0o700)) //nolint:gosec // a directory
+	require.NoError(c.t, giveLike(filepath.Join(c.dir, "data"), filepath.Join(c.dir, at)))
+}

@@ -82,8 +82,8 @@ func (f *Feed) announce(ctx context.Context, after *uint64, fn func(uint64, rela
 
 func announcement(msg *nats.Msg) relay.Announcement {
 	var a relay.Announcement
-	if msg.Subject == relay.ControlBackfill {
-		return relay.Announcement{ID: relay.ControlBackfill, Op: relay.OpRead.String()} // of no row that there is
+	if msg.Subject == relay.ControlBackfill || msg.Subject == relay.ControlParked {
+		return relay.Announcement{ID: msg.Subject, Op: relay.OpRead.String()} // of no row that there is
 	}
 	if err := json.Unmarshal(msg.Data, &a); err != nil || msg.Subject != relay.ControlWebhooks {
 		return relay.Announcement{Op: relay.OpTruncate.String()}

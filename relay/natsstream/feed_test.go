@@ -504,18 +504,27 @@ func TestAnAnnouncementThatCannotBeReadConcernsEveryRow(t *testing.T) {
 	require.ErrorIs(t, err, enough)
 }
 
-func TestTheFenceOfABackfillConcernsNoRow(t *testing.T) {
+func TestFencesOfABackfillAndParkedRowsConcernNoSubscription(t *testing.T) {
 	srv := natstest.New(t)
 	c := ensured(t, srv.URL)
-	_, err := srv.JetStream().Publish(t.Context(), relay.ControlBackfill, []byte("{}"))
-	require.NoError(t, err)
+	want := []string{relay.ControlBackfill, relay.ControlParked}
+	for _, subject := range want {
+		_, err := srv.JetStream().Publish(t.Context(), subject, []byte(`{"table":"public.things"}`))
+		require.NoError(t, err)
+	}
 	enough := errors.New("enough")
-	err = feed(t, c).Announcements(t.Context(), 0, func(seq uint64, a relay.Announcement) error {
-		require.EqualValues(t, 1, seq, "it is passed on all the same: events name it as the last announcement")
-		require.Equal(t, relay.Announcement{ID: relay.ControlBackfill, Op: "read"}, a)
-		return enough
+	var got []string
+	err := feed(t, c).Announcements(t.Context(), 0, func(seq uint64, a relay.Announcement) error {
+		got = append(got, a.ID)
+		require.EqualValues(t, len(got), seq, "it is passed on all the same: events name it as the last announcement")
+		require.Equal(t, relay.Announcement{ID: a.ID, Op: "read"}, a)
+		if len(got) == len(want) {
+			return enough
+		}
+		return nil
 	})
 	require.ErrorIs(t, err, enough)
+	require.Equal(t, want, got)
 }
 
 func TestAFeedEndsWhenItsStreamIsDeletedAndMadeAnew(t *testing.T) {

@@ -164,3 +164,15 @@ func TestUnpublishedAreTablesThatCouldBeAndAreNot(t *testing.T) {
 	db.Exec(`drop publication pub; create publication pub for all tables`)
 	require.Empty(t, unpublished())
 }
+
+func TestWhatIsCommittedAfterAPositionWasReadStandsBehindIt(t *testing.T) {
+	db := newDB(t)
+	store := open(t, db)
+	before, err := store.WALPosition(t.Context())
+	require.NoError(t, err)
+	db.Exec(`create table a (id int)`)
+	after, err := store.WALPosition(t.Context())
+	require.NoError(t, err)
+	require.Less(t, before, after)
+	require.True(t, pgtest.One[bool](db, `select $1::pg_lsn <= pg_current_wal_insert_lsn()`, after.String()))
+}

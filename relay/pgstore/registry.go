@@ -127,6 +127,17 @@ func (s *Store) SaveAsOf(ctx context.Context, slot string, at relay.LSN, c *rela
 	return nil
 }
 
+// WALPosition returns where the server's log ends. What is committed later ends behind it.
+func (s *Store) WALPosition(ctx context.Context) (relay.LSN, error) {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	var text string
+	if err := s.pool.QueryRow(ctx, `select pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
+		return 0, fmt.Errorf("look where the log ends: %w", clean(err))
+	}
+	return relay.ParseLSN(text)
+}
+
 // Unpublished returns those of the tables, each as schema.table, that exist and could
 // be in the publication, but are not. A table that is dropped leaves it, and another one
 // under its name does not come into it by itself.
