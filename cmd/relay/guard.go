@@ -101,6 +101,18 @@ func (p *process) confirmLag(ctx context.Context) time.Duration {
 	return lag
 }
 
+// batches is how events travel: atomically where that saves the servers a sync for
+// every event.
+func (p *process) batches(ctx context.Context) natsstream.Batches {
+	switch want := p.cfg.NATS.Batches; {
+	case want != config.BatchesAuto:
+		return natsstream.Batches(want)
+	case !p.cfg.NATS.Embedded() && p.confirmLag(ctx) == 0:
+		return natsstream.BatchesAtomic
+	}
+	return natsstream.BatchesFast
+}
+
 // lagOf is the confirm lag before any server was asked.
 func lagOf(cfg *config.NATS) time.Duration {
 	if cfg.Embedded() {

@@ -254,7 +254,7 @@ func (p *process) connect(ctx context.Context) error {
 		if p.nats == nil {
 			p.nats, err = natsstream.Connect(ctx, natsstream.Config{
 				URL: p.cfg.NATS.URL, Embedded: p.embedded, Stream: p.cfg.NATS.Stream, Source: p.cfg.Source.Slot,
-				SyncAlways: !p.cfg.NATS.Embedded() && p.confirmLag(ctx) == 0, MessageIDs: p.cfg.NATS.MessageIDs,
+				Batches: p.batches(ctx), MessageIDs: p.cfg.NATS.MessageIDs,
 				Logger: p.log, OnState: p.natsState,
 			})
 			if err != nil {

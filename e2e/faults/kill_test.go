@@ -25,7 +25,7 @@ func rounds(n int) int {
 // starts it again, while others write.
 func TestAKillAtAnyPlaceLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct {
+	for i, tc := range []struct {
 		place  string
 		rounds int
 		within int // passages until the kill, at most
@@ -36,10 +36,17 @@ func TestAKillAtAnyPlaceLosesAndDoublesNothing(t *testing.T) {
 		{failpoint.BeforeCheckpoint, 4, 2},
 		{failpoint.BeforeConfirm, 4, 2},
 		{failpoint.BeforeFeedback, 4, 3},
+		{failpoint.Sent, 3, 60},
+		{failpoint.BeforeAck, 3, 30},
 	} {
-		t.Run(tc.place, func(t *testing.T) {
+		batches := "fast"
+		if i >= 6 {
+			batches = "atomic"
+		}
+		t.Run(tc.place+" "+batches, func(t *testing.T) {
 			t.Parallel()
 			s := newStack(t, options{})
+			s.env["RELAY_NATS_BATCHES"] = batches
 			s.start().stop() // what is committed before the first start is before the promise
 			load := s.startLoad(2, 10*time.Millisecond)
 			for range rounds(tc.rounds) {

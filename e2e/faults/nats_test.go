@@ -43,7 +43,18 @@ func TestAnOutageLongerThanTheDuplicateWindowDoublesNothing(t *testing.T) {
 
 func TestAMessageOfThePipelineThatIsLostIsSentAgainInOrder(t *testing.T) {
 	t.Parallel()
+	for batches, says := range map[string]string{"fast": "lost a message on the way", "atomic": "batch is incomplete", "off": "lost its end, or a message on the way"} {
+		t.Run(batches, func(t *testing.T) {
+			t.Parallel()
+			lostOnTheWay(t, batches, says)
+		})
+	}
+}
+
+func lostOnTheWay(t *testing.T, batches, says string) {
+	t.Helper()
 	s := newStack(t, options{})
+	s.env["RELAY_NATS_BATCHES"] = batches
 	s.start().stop()
 	s.db.Exec(`insert into things (ns, id, type, content) select 'big', i, 'Skill', $1 from generate_series(1, 1500) i`, s.canary)
 	p := s.launch("RELAY_FAILPOINTS=" + failpoint.Lost + "=drop@700")
@@ -53,8 +64,14 @@ func TestAMessageOfThePipelineThatIsLostIsSentAgainInOrder(t *testing.T) {
 		want[i] = fmt.Sprintf("thing.created big/%d", i+1)
 	}
 	requireSame(s, want, names(s.read(), "big"))
-	require.Contains(t, p.log(), "a message on the way")
+	require.Contains(t, p.log(), says)
 	require.InDelta(t, 1, p.metric("relay_session_restarts_total"), 0)
+	p.stop()
+
+	// With nothing behind it that could be refused.
+	p = s.launch("RELAY_FAILPOINTS=" + failpoint.Lost + "=drop@1")
+	s.insert("last")
+	require.Less(t, s.settleWithin(arrivesWithin), 9*time.Second, "without waiting for an answer that cannot come")
 	p.stop()
 }
 

@@ -81,7 +81,7 @@ func newStack(t *testing.T, o options) *stack {
 	s.env = map[string]string{
 		"RELAY_DATABASE_URL": s.db.URL, "RELAY_NATS_URL": broker.String(),
 		"RELAY_SLOT": "faults_" + s.db.Name, "RELAY_PUBLICATION": "faults_" + s.db.Name,
-		"RELAY_LISTEN": "127.0.0.1:0", "RELAY_LOG_LEVEL": "debug", "RELAY_CONFIRM_LAG": "0s",
+		"RELAY_LISTEN": "127.0.0.1:0", "RELAY_LOG_LEVEL": "debug", "RELAY_CONFIRM_LAG": "0s", "RELAY_NATS_BATCHES": "fast",
 		"RELAY_EGRESS_ALLOW": "127.0.0.0/8", "RELAY_EGRESS_HTTP": "true",
 	}
 	s.command("migrate", "up", "--samples")

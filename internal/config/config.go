@@ -117,11 +117,24 @@ type NATS struct {
 	// is no confirm lag. Empty, the default: they are not asked.
 	MonitorURL secret.String `yaml:"monitor_url" env:"RELAY_NATS_MONITOR_URL"`
 
+	// Batches is how events travel to a stream that takes batches: fast, atomic, off, or
+	// auto, the default: atomic where the servers sync always, as confirm_lag or they
+	// themselves say, else fast.
+	Batches string `yaml:"batches" env:"RELAY_NATS_BATCHES"`
+
 	// MessageIDs gives every message the event's id as Nats-Msg-Id as well, for streams
 	// and tools that go by it. It costs the server a quarter of its rate and memory for
 	// every id, and the relay does not need it. Defaults to false.
 	MessageIDs bool `yaml:"message_ids" env:"RELAY_NATS_MESSAGE_IDS"`
 }
+
+// Values of NATS.Batches.
+const (
+	BatchesAuto   = "auto"
+	BatchesFast   = "fast"
+	BatchesAtomic = "atomic"
+	BatchesOff    = "off"
+)
 
 // Embedded reports whether the NATS server runs inside this process.
 func (n NATS) Embedded() bool { return n.URL.IsZero() }
@@ -166,7 +179,7 @@ const (
 func Default() Config {
 	return Config{
 		Source:       Source{Slot: "relay", Publication: "relay", Heartbeat: 10 * time.Second, WALBudget: 10 << 30, WALPolicy: PolicyWarn},
-		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS", ConfirmLag: 5 * time.Minute, AuditEvery: time.Hour},
+		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS", Batches: BatchesAuto, ConfirmLag: 5 * time.Minute, AuditEvery: time.Hour},
 		Webhook:      Webhook{HTTPTimeout: 15 * time.Second},
 		Listen:       "127.0.0.1:8080",
 		DrainTimeout: 20 * time.Second,

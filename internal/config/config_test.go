@@ -65,6 +65,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 	require.Equal(t, "EVENTS", cfg.NATS.Stream)
 	require.Equal(t, 5*time.Minute, cfg.NATS.ConfirmLag)
 	require.Equal(t, time.Hour, cfg.NATS.AuditEvery)
+	require.Equal(t, "auto", cfg.NATS.Batches)
 	require.Equal(t, 10*time.Second, cfg.Source.Heartbeat)
 	require.Equal(t, "10GB", cfg.Source.WALBudget.String())
 	require.Equal(t, "warn", cfg.Source.WALPolicy)
@@ -77,7 +78,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 
 const everyKey = `
 source: {url: "postgres://file", slot: file_slot, publication: file_pub, heartbeat: 1s, wal_budget: 64MB, wal_policy: halt}
-nats: {url: "nats://file:4222", dir: /file/nats, listen: "127.0.0.1:1", stream: FILE, confirm_lag: 1m, audit_every: 2h, monitor_url: "http://file:8222"}
+nats: {url: "nats://file:4222", dir: /file/nats, listen: "127.0.0.1:1", stream: FILE, confirm_lag: 1m, audit_every: 2h, monitor_url: "http://file:8222", batches: atomic, message_ids: false}
 webhook: {http_timeout: 1s, retry_schedule: [1s, 2m], egress_allow: [10.0.0.0/8, "::1/128"], egress_http: true}
 listen: 127.0.0.1:2
 port_file: /file/ports
@@ -90,7 +91,7 @@ var everyVariable = []string{
 	"RELAY_DATABASE_URL=postgres://env", "RELAY_SLOT=env_slot", "RELAY_PUBLICATION=env_pub",
 	"RELAY_HEARTBEAT=0s", "RELAY_WAL_BUDGET=2TB", "RELAY_WAL_POLICY=drop-slot",
 	"RELAY_NATS_URL=nats://a:4222, tls://b:4222", "RELAY_NATS_DIR=/env/nats", "RELAY_NATS_LISTEN=-", "RELAY_STREAM=ENV",
-	"RELAY_CONFIRM_LAG=0s", "RELAY_AUDIT_EVERY=0s", "RELAY_NATS_MONITOR_URL=http://a:8222,https://b",
+	"RELAY_CONFIRM_LAG=0s", "RELAY_AUDIT_EVERY=0s", "RELAY_NATS_MONITOR_URL=http://a:8222,https://b", "RELAY_NATS_BATCHES=off", "RELAY_NATS_MESSAGE_IDS=true",
 	"RELAY_HTTP_TIMEOUT=250ms", "RELAY_RETRY_SCHEDULE=1s, 2s,5s,", "RELAY_EGRESS_ALLOW=127.0.0.0/8,fd00::/8", "RELAY_EGRESS_HTTP=false",
 	"RELAY_LISTEN=:0", "RELAY_PORT_FILE=/env/ports", "RELAY_MASTER_KEY_FILE=/env/keys", "RELAY_DRAIN_TIMEOUT=0s",
 	"RELAY_LOG_LEVEL=WARN", "RELAY_LOG_FORMAT=json",
@@ -101,7 +102,7 @@ func TestTheFileOverridesEveryDefault(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, config.Config{
 		Source: config.Source{URL: secret.New("postgres://file"), Slot: "file_slot", Publication: "file_pub", Heartbeat: time.Second, WALBudget: 64 << 20, WALPolicy: config.PolicyHalt},
-		NATS:   config.NATS{URL: secret.New("nats://file:4222"), Dir: "/file/nats", Listen: "127.0.0.1:1", Stream: "FILE", ConfirmLag: time.Minute, AuditEvery: 2 * time.Hour, MonitorURL: secret.New("http://file:8222")},
+		NATS:   config.NATS{URL: secret.New("nats://file:4222"), Dir: "/file/nats", Listen: "127.0.0.1:1", Stream: "FILE", ConfirmLag: time.Minute, AuditEvery: 2 * time.Hour, MonitorURL: secret.New("http://file:8222"), Batches: config.BatchesAtomic},
 		Webhook: config.Webhook{
 			HTTPTimeout: time.Second, RetrySchedule: []time.Duration{time.Second, 2 * time.Minute},
 			EgressAllow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}, EgressHTTP: true,
@@ -116,7 +117,7 @@ func TestTheEnvironmentOverridesEveryKeyOfTheFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, config.Config{
 		Source: config.Source{URL: secret.New("postgres://env"), Slot: "env_slot", Publication: "env_pub", WALBudget: 2 << 40, WALPolicy: config.PolicyDropSlot},
-		NATS:   config.NATS{URL: secret.New("nats://a:4222, tls://b:4222"), Dir: "/env/nats", Listen: "-", Stream: "ENV", MonitorURL: secret.New("http://a:8222,https://b")},
+		NATS:   config.NATS{URL: secret.New("nats://a:4222, tls://b:4222"), Dir: "/env/nats", Listen: "-", Stream: "ENV", MonitorURL: secret.New("http://a:8222,https://b"), Batches: config.BatchesOff, MessageIDs: true},
 		Webhook: config.Webhook{
 			HTTPTimeout: 250 * time.Millisecond, RetrySchedule: []time.Duration{time.Second, 2 * time.Second, 5 * time.Second},
 			EgressAllow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
@@ -295,6 +296,7 @@ func TestValidateNamesKeyAndVariable(t *testing.T) {
 		"tiny budget":         {func(c *config.Config) { c.Source.WALBudget = 32 << 20 }, "source.wal_budget (RELAY_WAL_BUDGET) is 32MB; want 0 for none, or 64MB and more"},
 		"unknown policy":      {func(c *config.Config) { c.Source.WALPolicy = "drop" }, `source.wal_policy (RELAY_WAL_POLICY) is "drop"; want warn, halt or drop-slot`},
 		"long lag":            {func(c *config.Config) { c.NATS.ConfirmLag = 25 * time.Hour }, "nats.confirm_lag (RELAY_CONFIRM_LAG) is 25h0m0s"},
+		"unknown batches":     {func(c *config.Config) { c.NATS.Batches = "slow" }, `nats.batches (RELAY_NATS_BATCHES) is "slow"; want auto, fast, atomic or off`},
 		"monitor over nats":   {func(c *config.Config) { c.NATS.MonitorURL = secret.New("nats://canary:4222") }, "nats.monitor_url (RELAY_NATS_MONITOR_URL) is no list of monitoring addresses"},
 		"no timeout":          {func(c *config.Config) { c.Webhook.HTTPTimeout = 0 }, "webhook.http_timeout (RELAY_HTTP_TIMEOUT) is 0s; want 1ms to 10m0s"},
 		"retry at once":       {func(c *config.Config) { c.Webhook.RetrySchedule = make([]time.Duration, 3) }, "webhook.retry_schedule (RELAY_RETRY_SCHEDULE) is 0s"},

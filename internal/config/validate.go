@@ -91,6 +91,9 @@ func (c checks) nats(n NATS) {
 	if n.AuditEvery != 0 {
 		c.within("nats.audit_every", n.AuditEvery, time.Second, maxAuditEvery)
 	}
+	if !slices.Contains([]string{BatchesAuto, BatchesFast, BatchesAtomic, BatchesOff}, n.Batches) {
+		c.at("nats.batches", "is %s; want %s, %s, %s or %s", quote(n.Batches), BatchesAuto, BatchesFast, BatchesAtomic, BatchesOff)
+	}
 	for server := range strings.SplitSeq(n.MonitorURL.Reveal(), ",") {
 		u, err := url.Parse(strings.TrimSpace(server))
 		if !n.MonitorURL.IsZero() && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {

@@ -13,6 +13,18 @@ import (
 	"github.com/dot-do/relay/relay"
 )
 
+// Batches says in what kind of batches messages travel.
+type Batches string
+
+const (
+	// BatchesFast is for servers that acknowledge before they sync to disk.
+	BatchesFast Batches = "fast"
+	// BatchesAtomic is for servers that sync first: one sync for each batch.
+	BatchesAtomic Batches = "atomic"
+	// BatchesOff sends message by message.
+	BatchesOff Batches = "off"
+)
+
 // How messages travel. A server that has batches says so in the stream's settings.
 type mode uint8
 
@@ -27,10 +39,6 @@ const (
 	// stored together, with one write to the disk. The server takes all or none.
 	modeAtomic
 )
-
-func (m mode) String() string {
-	return [...]string{"single messages", "fast batches", "atomic batches"}[m]
-}
 
 // Operations of a fast batch, as the server reads them.
 const (

@@ -93,7 +93,7 @@ func alone(b *testing.B, p *natstest.Process, kind string) *natsstream.Client {
 	b.Helper()
 	_, err := p.JetStream().CreateStream(b.Context(), streamOf(kind, 1))
 	require.NoError(b, err)
-	return ensured(b, p.URL, func(c *natsstream.Config) { c.SyncAlways, c.MessageIDs = kind == "atomic", kind == "fast and ids" })
+	return ensured(b, p.URL, func(c *natsstream.Config) { c.Batches, c.MessageIDs = batchesOf(kind), kind == "fast and ids" })
 }
 
 // BenchmarkLibrary publishes with the client library, with and without the id.

@@ -50,9 +50,8 @@ type Config struct {
 	// costs the server a quarter of its rate; ce-id carries the id in any case.
 	MessageIDs bool
 
-	// SyncAlways says that the servers sync what they store before they acknowledge it:
-	// then events go in atomic batches where the stream takes them, one sync each.
-	SyncAlways bool
+	// Batches is how messages travel to a stream that takes them so; default BatchesFast.
+	Batches Batches
 
 	AckTimeout time.Duration // an append without any acknowledgement for this long has failed; default 10s
 
@@ -112,6 +111,7 @@ func (cfg *Config) setDefaults() {
 	orDefault(&cfg.Replicas, 1)
 	orDefault(&cfg.Duplicates, duplicates)
 	orDefault(&cfg.AckTimeout, 10*time.Second)
+	orDefault(&cfg.Batches, BatchesFast)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}

@@ -42,6 +42,13 @@ func cluster(t testing.TB) []*natstest.Server {
 	return servers
 }
 
+func batchesOf(kind string) natsstream.Batches {
+	if kind == "atomic" {
+		return natsstream.BatchesAtomic
+	}
+	return natsstream.BatchesFast
+}
+
 // streamOf is the stream for one kind of batches, or for single messages.
 func streamOf(kind string, replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
@@ -60,7 +67,7 @@ func replicated(t testing.TB, servers []*natstest.Server, kind string) *natsstre
 	}
 	cfg := natsstream.Config{
 		URL: secret.New(strings.Join(all, ",")), Replicas: 3, AckTimeout: 2 * time.Second,
-		SyncAlways: kind == "atomic", MessageIDs: kind == "fast and ids", Logger: slog.New(slog.DiscardHandler),
+		Batches: batchesOf(kind), MessageIDs: kind == "fast and ids", Logger: slog.New(slog.DiscardHandler),
 	}
 	var c *natsstream.Client
 	require.Eventually(t, func() bool { // until the cluster has elected its leaders

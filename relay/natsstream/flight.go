@@ -50,6 +50,7 @@ type flight struct {
 	acked    uint64 // last sequence stored, and all before it
 	base     uint64 // last sequence before the fast batch at hand
 	batched  bool   // messages go in fast batches
+	single   bool   // messages are taken one by one
 	answered uint64 // of single messages: base plus the answers received, good and bad
 	done     bool   // the last message sent was answered: one that is not by then was lost
 	limit    int    // messages that may be on their way just now
@@ -115,6 +116,12 @@ func (f *flight) answer(msg *nats.Msg) {
 		return
 	}
 	after, seq, ok := f.placeOf(msg.Subject)
+	if asked, found := strings.CutPrefix(msg.Subject[min(len(f.inbox), len(msg.Subject)):], askPrefix); found {
+		if seq, ok := digits(asked); ok && seq > f.acked && f.err == nil {
+			f.take(0, fmt.Errorf("stream %s does not have what was to be sequence %d: it lost a message on the way", f.stream, seq))
+		}
+		return
+	}
 	if !ok {
 		return // not ours
 	}
@@ -318,13 +325,13 @@ func (f *flight) await(ctx context.Context, seq uint64) error {
 
 // drain waits, after a refusal, until everything sent is answered, but for what was
 // lost on the way, and returns the refusal with what was stored behind it all the same.
-// Behind a refusal in a batch the server stores nothing.
+// Batches leave nothing behind a refusal.
 func (f *flight) drain(ctx context.Context) error {
 	patience := time.NewTimer(f.timeout)
 	defer patience.Stop()
 	for {
 		f.mu.Lock()
-		err, open := f.err, f.sent > f.answered && !f.done && !f.batched
+		err, open := f.err, f.single && f.sent > f.answered && !f.done
 		if f.strayFrom > 0 {
 			err = fmt.Errorf("%w; sequences %d to %d of this writer stand among the other's", err, f.strayFrom, f.strayTo)
 		}

@@ -32,11 +32,11 @@ type tail struct {
 }
 
 // mode is how messages travel best.
-func (t *tail) mode(syncAlways bool) mode {
+func (t *tail) mode(want Batches) mode {
 	switch {
-	case syncAlways && t.groups:
+	case want == BatchesAtomic && t.groups:
 		return modeAtomic
-	case t.batches:
+	case want != BatchesOff && t.batches:
 		return modeFast
 	}
 	return modeSingle

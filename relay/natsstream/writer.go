@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,7 +105,7 @@ func (w *Writer) begin(ctx context.Context, t tail, lost <-chan struct{}) error 
 	if w.c.wrapped() {
 		conn = nil
 	}
-	w.mode = t.mode(w.c.cfg.SyncAlways)
+	w.mode = t.mode(w.c.cfg.Batches)
 	w.at = place{after: t.Seq, prev: t.Position, control: t.control, first: true, byID: t.replicas == 1 && w.mode == modeSingle, ids: w.c.cfg.MessageIDs || w.mode == modeSingle}
 	w.flight, w.frames = f, frames{conn: conn, nc: w.c.nc, buf: w.frames.buf[:0]}
 	w.batch, w.groups = fastBatch{}, 0
@@ -114,6 +115,10 @@ func (w *Writer) begin(ctx context.Context, t tail, lost <-chan struct{}) error 
 	case modeAtomic:
 		f.limit = 2 * groupMost // one is stored while the next travels
 	case modeSingle:
+		f.single = true
+	}
+	if w.mode != modeFast && t.replicas == 1 {
+		f.nudge = w.probe
 	}
 	return nil
 }
@@ -231,6 +236,20 @@ func (w *Writer) message(ctx context.Context, ev *relay.Event, after uint64) err
 	}
 	return nil
 }
+
+// probe asks what became of the last message, with one that is always refused. A single
+// server answers in order: without an answer to the one before, that one was lost.
+func (w *Writer) probe() error {
+	w.replyTo = strconv.AppendUint(append(append(w.replyTo[:0], w.flight.inbox...), askPrefix...), w.at.after, 10)
+	if err := w.frames.put(probeSubject, w.replyTo, probeHead, nil); err != nil {
+		return err
+	}
+	return w.frames.push()
+}
+
+const askPrefix = "ask."
+
+var probeHead = []byte("NATS/1.0\r\n" + headerAfter + ": " + strconv.FormatUint(neverASeq, 10) + "\r\n\r\n")
 
 // reserve waits for room on the way for one more message, and returns its sequence.
 func (w *Writer) reserve(ctx context.Context, size int) (uint64, error) {

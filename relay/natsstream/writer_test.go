@@ -23,12 +23,14 @@ import (
 func everyWay(t *testing.T, test func(t *testing.T, srv *natstest.Server, c *natsstream.Client)) {
 	t.Helper()
 	for name, way := range map[string]struct {
-		fast, atomic, always, ids bool
+		batches           natsstream.Batches
+		fast, atomic, ids bool
 	}{
 		"fast batches":         {fast: true, atomic: true},
 		"fast batches and ids": {fast: true, ids: true},
-		"atomic batches":       {fast: true, atomic: true, always: true},
-		"message by message":   {always: true},
+		"atomic batches":       {batches: natsstream.BatchesAtomic, fast: true, atomic: true},
+		"no batches":           {batches: natsstream.BatchesOff, fast: true, atomic: true},
+		"message by message":   {batches: natsstream.BatchesAtomic},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := natstest.New(t)
@@ -37,7 +39,7 @@ func everyWay(t *testing.T, test func(t *testing.T, srv *natstest.Server, c *nat
 				AllowAtomicPublish: way.atomic, AllowBatchPublish: way.fast,
 			})
 			require.NoError(t, err)
-			test(t, srv, ensured(t, srv.URL, func(c *natsstream.Config) { c.SyncAlways, c.MessageIDs = way.always, way.ids }))
+			test(t, srv, ensured(t, srv.URL, func(c *natsstream.Config) { c.Batches, c.MessageIDs = way.batches, way.ids }))
 		})
 	}
 }
@@ -264,7 +266,7 @@ func TestASentBatchIsStoredWithoutBeingWaitedFor(t *testing.T) {
 
 func TestATransactionIsStoredAsAWholeWhereTheServerSyncsEveryWrite(t *testing.T) {
 	srv := natstest.New(t)
-	w := ready(t, ensured(t, srv.URL, func(c *natsstream.Config) { c.SyncAlways = true }))
+	w := ready(t, ensured(t, srv.URL, func(c *natsstream.Config) { c.Batches = natsstream.BatchesAtomic }))
 	var list []relay.Event
 	for tx, rows := range []int{1, 400, 400, 400, 1, 1, 2500, 3} {
 		for row := range rows {
