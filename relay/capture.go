@@ -82,6 +82,7 @@ type Capture struct {
 	end     Position  // of the stream's last message when the session began; zero when it is not ours
 	refill  time.Time // what was committed before it may have been in the stream, which lost it
 	catalog *Catalog
+	maxBody int
 	broken  string // why backfills cannot go on; empty: they can
 }
 
@@ -162,7 +163,7 @@ func (c *Capture) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.skip = r.skip
+	c.skip, c.maxBody = r.skip, tail.MaxBody
 	if saved != nil && tail.Lineage == saved.Lineage {
 		c.end = tail.Position
 	}

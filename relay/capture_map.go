@@ -281,7 +281,7 @@ func (m *mapping) compile(ctx context.Context) {
 	earlier := m.mapper
 	m.mapper = NewMapper(MapperConfig{
 		Identity: Identity{SystemID: m.cp.SystemID, Lineage: m.cp.Lineage},
-		Catalog:  m.catalog, Outbox: m.cfg.Tables.Outbox, MaxBody: m.cfg.Stream.MaxBody(),
+		Catalog:  m.catalog, Outbox: m.cfg.Tables.Outbox, MaxBody: m.maxBody,
 		Refuse: func(name string, err error) {
 			delete(said, name)
 			m.refuse(ctx, name, err)

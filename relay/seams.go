@@ -42,6 +42,7 @@ type Tail struct {
 	Seq         uint64    // last sequence ever given, also when the messages are gone
 	Empty       bool      // no message is left (new, purged, or emptied by retention)
 	CreatedAt   time.Time // of the stream: another value means another stream
+	MaxBody     int       // largest body, in bytes, that the stream takes just now; 0: no limit
 }
 
 // Stream is the ordered log that events are appended to. The relay is its only
@@ -63,8 +64,6 @@ type Stream interface {
 	Send(ctx context.Context, events []Event) (last uint64, err error)
 	// Seq is the sequence of the last message known to be stored.
 	Seq() uint64
-	// MaxBody is the largest body, in bytes, that Append accepts.
-	MaxBody() int
 }
 
 // Checkpoint is what one slot's capture must know after a restart, beside what

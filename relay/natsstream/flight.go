@@ -95,7 +95,7 @@ func (c *Client) takeoff(ctx context.Context, seq uint64, lost <-chan struct{}, 
 }
 
 // opened begins the answer to the first message of a fast batch, whatever becomes of it.
-var opened = []byte(`{"type":"ack","seq":0,`)
+const opened = `{"type":"ack","seq":0,`
 
 const inboxToken = 22 // characters of the unique part of an inbox
 
@@ -103,7 +103,7 @@ func (f *flight) land() { _ = f.sub.Unsubscribe() } // fails only without a conn
 
 // answer takes one of the server's answers.
 func (f *flight) answer(msg *nats.Msg) {
-	if f.batched && bytes.HasPrefix(msg.Data, opened) {
+	if f.batched && bytes.HasPrefix(msg.Data, []byte(opened)) {
 		return
 	}
 	failpoint.Hit(failpoint.BeforeAck)

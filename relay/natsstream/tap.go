@@ -24,7 +24,7 @@ type tap struct {
 
 // Dial implements nats.CustomDialer.
 func (t *tap) Dial(network, address string) (net.Conn, error) {
-	return t.keep(t.dialer.Dial(network, address)) //nolint:noctx // the library's interface has none; the dialer has a timeout
+	return t.keep(t.dialer.Dial(network, address))
 }
 
 // InProcessConn implements nats.InProcessConnProvider.

@@ -85,7 +85,9 @@ func (w *Writer) Tail(ctx context.Context) (relay.Tail, error) {
 		if err != nil {
 			return relay.Tail{}, err
 		}
-		return t.Tail, w.begin(ctx, t, lost)
+		err = w.begin(ctx, t, lost)
+		t.MaxBody = w.MaxBody()
+		return t.Tail, err
 	}
 }
 
@@ -241,15 +243,14 @@ func (w *Writer) message(ctx context.Context, ev *relay.Event, after uint64) err
 // server answers in order: without an answer to the one before, that one was lost.
 func (w *Writer) probe() error {
 	w.replyTo = strconv.AppendUint(append(append(w.replyTo[:0], w.flight.inbox...), askPrefix...), w.at.after, 10)
-	if err := w.frames.put(probeSubject, w.replyTo, probeHead, nil); err != nil {
+	head := append(strconv.AppendUint(header([]byte("NATS/1.0\r\n"), headerAfter), neverASeq, 10), "\r\n\r\n"...)
+	if err := w.frames.put(probeSubject, w.replyTo, head, nil); err != nil {
 		return err
 	}
 	return w.frames.push()
 }
 
-const askPrefix = "ask."
-
-var probeHead = []byte("NATS/1.0\r\n" + headerAfter + ": " + strconv.FormatUint(neverASeq, 10) + "\r\n\r\n")
+const askPrefix = "ask." // of the place of an answer to it
 
 // reserve waits for room on the way for one more message, and returns its sequence.
 func (w *Writer) reserve(ctx context.Context, size int) (uint64, error) {

@@ -140,7 +140,7 @@ func (s *Stream) Tail(context.Context) (relay.Tail, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.coming = nil
-	t := relay.Tail{Seq: s.seq, Empty: len(s.events) == 0, CreatedAt: s.created}
+	t := relay.Tail{Seq: s.seq, Empty: len(s.events) == 0, CreatedAt: s.created, MaxBody: 1 << 20}
 	if !t.Empty {
 		last := s.events[len(s.events)-1]
 		t.Position, t.PositionSeq, t.Lineage = last.Position, s.seq, last.Lineage
@@ -195,9 +195,6 @@ func (s *Stream) Seq() uint64 {
 	defer s.mu.Unlock()
 	return s.seq
 }
-
-// MaxBody implements relay.Stream.
-func (s *Stream) MaxBody() int { return 1 << 20 }
 
 // Events returns what the stream holds.
 func (s *Stream) Events() []relay.Event {
