@@ -106,6 +106,9 @@ func (s *stage) capture(ctx context.Context, slot string, n *natsServer) (r *rel
 	env := s.environ(slot, "RELAY_PORT_FILE="+portFile, "RELAY_LOG_FORMAT=json", "RELAY_NATS_DIR="+filepath.Join(dir, "nats"), "RELAY_NATS_LISTEN=127.0.0.1:0")
 	if n != nil {
 		env = append(env, "RELAY_NATS_URL="+n.url)
+		if n.durable {
+			env = append(env, "RELAY_CONFIRM_LAG=0s") // as one would tell a relay that an acknowledgement is on disk
+		}
 	}
 	r = &relayProcess{slot: slot, nats: n, stage: s}
 	if r.child, err = start(ctx, env, s.relay, "run", "--role=capture"); err != nil {

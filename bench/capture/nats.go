@@ -47,6 +47,7 @@ const natsSays = "serving at "
 type natsServer struct {
 	*child
 	dir, url string
+	durable  bool
 }
 
 // startNATS starts a server; durable makes it sync every write before it answers.
@@ -68,7 +69,7 @@ func (s *stage) startNATS(ctx context.Context, durable bool) (*natsServer, error
 	if err != nil {
 		return nil, err
 	}
-	n := &natsServer{dir: dir}
+	n := &natsServer{dir: dir, durable: durable}
 	if n.child, err = start(ctx, append(os.Environ(), natsEnv+"="+config), self); err != nil {
 		return nil, err
 	}
