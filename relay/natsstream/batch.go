@@ -65,11 +65,16 @@ type fastBatch struct {
 	n     uint64 // messages in it
 }
 
+// id is the inbox and the name of the batch.
+func (b *fastBatch) id(f *flight, dst []byte) []byte {
+	dst = append(append(dst, f.inbox...), f.token...)
+	return strconv.AppendUint(append(dst, '-'), b.made, 36)
+}
+
 // reply numbers the next message of the batch, or says what is done to it. The server
 // reads the number and the operation from the reply subject.
 func (b *fastBatch) reply(f *flight, dst []byte, n uint64, op string) []byte {
-	dst = append(append(dst, f.inbox...), f.token...)
-	dst = append(strconv.AppendUint(append(dst, '-'), b.made, 36), fastFlow()...)
+	dst = append(b.id(f, dst), fastFlow()...)
 	dst = append(strconv.AppendUint(dst, n, 10), '.')
 	return append(append(dst, op...), ".$FI"...)
 }
@@ -88,8 +93,8 @@ func (w *Writer) join(ctx context.Context) error {
 	if err := w.flight.all(ctx); err != nil {
 		return err
 	}
-	w.flight.begin()
 	*b = fastBatch{open: true, made: b.made + 1}
+	w.flight.begin(string(b.id(w.flight, nil)) + ".")
 	return nil
 }
 

@@ -49,6 +49,7 @@ type flight struct {
 	sent     uint64 // last sequence sent
 	acked    uint64 // last sequence stored, and all before it
 	base     uint64 // last sequence before the fast batch at hand
+	batch    string // how answers to it begin
 	batched  bool   // messages go in fast batches
 	single   bool   // messages are taken one by one
 	answered uint64 // of single messages: base plus the answers received, good and bad
@@ -110,7 +111,9 @@ func (f *flight) answer(msg *nats.Msg) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.batched {
-		if f.err == nil { // the first error is the cause of all that follow
+		// The first error is the cause of all that follow. What comes late is about a
+		// batch whose messages were all answered in parts, before its end was.
+		if f.err == nil && strings.HasPrefix(msg.Subject, f.batch) {
 			f.take(f.progressOf(msg))
 		}
 		return
@@ -364,11 +367,9 @@ func (f *flight) progress() uint64 {
 	return f.acked
 }
 
-// begin notes that the next message is the first of a fast batch, and returns the
-// sequence before it.
-func (f *flight) begin() uint64 {
+// begin notes that the next message is the first of a fast batch.
+func (f *flight) begin(batch string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.base = f.sent
-	return f.base
+	f.base, f.batch = f.sent, batch
 }

@@ -248,6 +248,17 @@ func TestADuplicateAcknowledgementCountsAsFenced(t *testing.T) {
 	})
 }
 
+func TestTheAnswerToABatchThatIsKnownToBeStoredConcernsNoLaterOne(t *testing.T) {
+	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
+		w := ready(t, c)
+		const each = 25 // the server answers them as a part of a batch, and then as a batch
+		for n := range 200 {
+			require.NoError(t, w.Append(t.Context(), events(n*each+1, (n+1)*each)))
+		}
+		requireChain(t, srv.JetStream(), 200*each)
+	})
+}
+
 func TestASentBatchIsStoredWithoutBeingWaitedFor(t *testing.T) {
 	everyWay(t, func(t *testing.T, srv *natstest.Server, c *natsstream.Client) {
 		w := ready(t, c)
