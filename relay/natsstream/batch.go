@@ -48,13 +48,14 @@ const (
 	opResend = "4" // asks for the last answer again, or for what is missing
 )
 
-// fastFlow is how many messages of a fast batch are answered together. Tests that fail
-// on purpose count the answers.
-func fastFlow() string {
+// flowFor is how many messages of a fast batch are answered together, when so many may
+// be on their way: few behind a slow network. The server answers no more than 500 at
+// once. Tests that fail on purpose count the answers.
+func flowFor(limit int) int {
 	if failpoint.Enabled {
-		return ".1.fail."
+		return 1
 	}
-	return ".25.fail."
+	return min(max(limit/8, 8), 500)
 }
 
 // fastBatch is the one at hand.
@@ -63,6 +64,7 @@ type fastBatch struct {
 	ended bool   // the server was told
 	made  uint64 // batches of this flight
 	n     uint64 // messages in it
+	flow  int    // of which so many are answered together
 }
 
 // id is the inbox and the name of the batch.
@@ -74,7 +76,8 @@ func (b *fastBatch) id(f *flight, dst []byte) []byte {
 // reply numbers the next message of the batch, or says what is done to it. The server
 // reads the number and the operation from the reply subject.
 func (b *fastBatch) reply(f *flight, dst []byte, n uint64, op string) []byte {
-	dst = append(b.id(f, dst), fastFlow()...)
+	dst = strconv.AppendInt(append(b.id(f, dst), '.'), int64(b.flow), 10)
+	dst = append(dst, ".fail."...)
 	dst = append(strconv.AppendUint(dst, n, 10), '.')
 	return append(append(dst, op...), ".$FI"...)
 }
@@ -83,9 +86,14 @@ func (b *fastBatch) reply(f *flight, dst []byte, n uint64, op string) []byte {
 // none. Only one is on its way at a time: the first message of a second would be
 // taken although the first batch broke, when another writer took its places.
 func (w *Writer) join(ctx context.Context) error {
-	b := &w.batch
+	b, limit := &w.batch, w.flight.most()
 	if b.open && !b.ended {
-		return nil
+		if flowFor(limit) < 4*b.flow {
+			return nil
+		}
+		if err := w.endBatch(); err != nil { // the server turned out to be quick
+			return err
+		}
 	}
 	if err := w.frames.push(); err != nil {
 		return err
@@ -93,7 +101,7 @@ func (w *Writer) join(ctx context.Context) error {
 	if err := w.flight.all(ctx); err != nil {
 		return err
 	}
-	*b = fastBatch{open: true, made: b.made + 1}
+	*b = fastBatch{open: true, made: b.made + 1, flow: flowFor(limit)}
 	w.flight.begin(string(b.id(w.flight, nil)) + ".")
 	return nil
 }

@@ -263,7 +263,7 @@ func (w *Writer) reserve(ctx context.Context, size int) (uint64, error) {
 			return 0, err
 		}
 		half, crowded := w.flight.half()
-		if w.mode == modeFast && !crowded {
+		if w.mode == modeFast && (!crowded || w.batch.flow > w.flight.most()/2) {
 			// So few messages may not be answered before the batch ends.
 			if err := w.endBatch(); err != nil {
 				return 0, err
