@@ -87,7 +87,7 @@ func TestADrainThatDoesNotEndAtTheLastChangeDoesNotCount(t *testing.T) {
 // What docs/benchmarks.md says of a row, and of a message in the stream.
 const (
 	rowSize   = 360
-	eventSize = 1200
+	eventSize = 1050
 )
 
 // buildOnce builds the relay for all tests, and looks at every source file of the
