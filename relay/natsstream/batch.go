@@ -196,8 +196,8 @@ func (g *group) append(b []byte) []byte {
 	return b
 }
 
-// groupSize tells how many of the events go together: whole transactions, as many as
-// the server takes, or as much of one as it takes.
+// groupSize tells how many of the events that are sent at once go together: all, or
+// whole transactions, as many as the server takes, or as much of one as it takes.
 func groupSize(events []relay.Event, most int) int {
 	size, whole := 0, 0
 	for i := range events {
