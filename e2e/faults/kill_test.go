@@ -71,7 +71,7 @@ func TestAKillInsideATransactionGoesOnAtTheNextRow(t *testing.T) {
 	s := newStack(t, options{})
 	s.start().stop()
 	s.db.Exec(`insert into things (ns, id, type, content) select 'big', i, 'Skill', $1 from generate_series(1, $2::int) i`, s.canary, rows)
-	for _, rule := range []string{failpoint.Sent + "=kill@700", failpoint.BeforeAck + "=kill@1100", failpoint.Sent + "=kill@2900"} {
+	for _, rule := range []string{failpoint.Sent + "=kill@700", failpoint.BeforeAck + "=kill@1100", failpoint.Sent + "=kill@1500"} {
 		p := s.launch("RELAY_FAILPOINTS=" + rule)
 		require.Equal(t, -1, p.exited(arrivesWithin), p.log())
 	}
