@@ -216,7 +216,7 @@ type stuck struct {
 	once    sync.Once
 }
 
-func (s *stuck) Send(ctx context.Context, _ []relay.Event) (uint64, error) {
+func (s *stuck) Send(ctx context.Context, _ []relay.Event, _ bool) (uint64, error) {
 	s.once.Do(func() { close(s.entered) })
 	<-ctx.Done()
 	return 0, ctx.Err()
@@ -246,10 +246,10 @@ type slow struct {
 	each time.Duration
 }
 
-func (s *slow) Send(ctx context.Context, events []relay.Event) (uint64, error) {
+func (s *slow) Send(ctx context.Context, events []relay.Event, more bool) (uint64, error) {
 	select {
 	case <-time.After(s.each):
-		return s.Stream.Send(ctx, events)
+		return s.Stream.Send(ctx, events, more)
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}

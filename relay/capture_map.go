@@ -14,6 +14,7 @@ type mappedBatch struct {
 	events []Event
 	bodies Buffer
 	commit LSN
+	more   bool                        // others follow at once
 	after  func(context.Context) error // to be done once the events are stored, before the next batch
 }
 
@@ -21,7 +22,7 @@ func (b *mappedBatch) reset(commit LSN) {
 	clear(b.events)
 	b.events = b.events[:0]
 	b.bodies.Reset()
-	b.commit, b.after = commit, nil
+	b.commit, b.more, b.after = commit, false, nil
 }
 
 // mapper state of one session, owned by the mapping goroutine.
@@ -93,10 +94,12 @@ func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out 
 		if c.cfg.Observer.Captured != nil {
 			c.cfg.Observer.Captured(len(batch.Changes))
 		}
+		more := batch.More
 		batch.Release()
 		if err != nil {
 			return err
 		}
+		m.at.more = more
 		if err := m.give(ctx); err != nil {
 			return err
 		}

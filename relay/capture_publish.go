@@ -20,8 +20,9 @@ const (
 )
 
 // The stream acknowledges by itself only every so many events. It is asked for the
-// others when they have been on their way for askAfter, and are so few that to wait
-// for the answer holds nothing up; or when it acknowledged nothing in that time.
+// others when they have been on their way for askAfter and none follow, and are so few
+// that to wait for the answer holds nothing up; or when it acknowledged nothing in that
+// time.
 const (
 	askAfter = 10 * time.Millisecond
 	askMost  = 512
@@ -73,7 +74,7 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 				}
 				return p.checkpoint(ctx)
 			}
-			if err := p.publish(ctx, mb); err != nil {
+			if err := p.publish(ctx, mb, len(in) > 0); err != nil {
 				return err
 			}
 			free <- mb
@@ -106,8 +107,8 @@ func (c *Capture) publishBatches(ctx context.Context, in <-chan *mappedBatch, fr
 	}
 }
 
-// publish sends a batch on its way.
-func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
+// publish sends a batch on its way, which more follow.
+func (p *publisher) publish(ctx context.Context, mb *mappedBatch, more bool) error {
 	b := sentBatch{events: len(mb.events), commit: mb.commit}
 	if n := len(p.sent); n > 0 {
 		b.before = p.sent[n-1].last
@@ -119,7 +120,7 @@ func (p *publisher) publish(ctx context.Context, mb *mappedBatch) error {
 		b.position = mb.events[b.events-1].Position
 		failpoint.Hit(failpoint.BeforePublish)
 		var err error
-		if b.last, err = p.cfg.Stream.Send(ctx, mb.events); err != nil {
+		if b.last, err = p.cfg.Stream.Send(ctx, mb.events, more || mb.more); err != nil {
 			return fmt.Errorf("publish %d events up to %s: %w", b.events, b.position, err)
 		}
 	}
@@ -142,7 +143,7 @@ func (p *publisher) ask(ctx context.Context, idle bool) error {
 	stored := p.cfg.Stream.Seq()
 	stuck := stored == p.stored
 	p.stored = stored
-	if n := len(p.sent); n == 0 || (!stuck && (!idle || p.sent[n-1].last-stored > askMost)) {
+	if n := len(p.sent); n == 0 || !idle || (!stuck && p.sent[n-1].last-stored > askMost) {
 		return nil
 	}
 	return p.flush(ctx)

@@ -148,6 +148,9 @@ type Batch struct {
 	// Open is true when the last change's transaction goes on in the next batch.
 	Open bool
 
+	// More is true when the next batch follows at once.
+	More bool
+
 	// Recycle, when set by the Source, takes the batch back.
 	Recycle func(*Batch)
 }

@@ -60,8 +60,9 @@ type Stream interface {
 	Append(ctx context.Context, events []Event) error
 	// Send is Append without the promise: it returns when the events are on their way,
 	// and last is the sequence that the last of them will have. They are stored once
-	// Seq says so. The error may be that of events sent before.
-	Send(ctx context.Context, events []Event) (last uint64, err error)
+	// Seq says so. The error may be that of events sent before. With more, others
+	// follow at once, and the stream may wait for them to store them together.
+	Send(ctx context.Context, events []Event, more bool) (last uint64, err error)
 	// Seq is the sequence of the last message known to be stored.
 	Seq() uint64
 }

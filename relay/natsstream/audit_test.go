@@ -20,6 +20,9 @@ import (
 	"github.com/dot-do/relay/relay/natsstream"
 )
 
+// patience of what is waited for: an audit rests nine times longer than it works.
+const patience = time.Minute
+
 // auditLog is an AuditLog in memory.
 type auditLog struct {
 	mu    sync.Mutex
@@ -77,7 +80,7 @@ func (l *auditLog) found(t *testing.T, n int) []relay.Hole {
 	require.Eventually(t, func() bool {
 		_, holes, _ = l.LoadAudit(t.Context(), "relay")
 		return len(holes) == n && !slices.ContainsFunc(holes, func(h relay.Hole) bool { return h.Recorded == 0 })
-	}, 15*time.Second, 5*time.Millisecond, "found %v", &holes)
+	}, patience, 5*time.Millisecond, "found %v", &holes)
 	return holes
 }
 
@@ -87,7 +90,7 @@ func (l *auditLog) walked(t *testing.T, seq uint64) {
 	require.Eventually(t, func() bool {
 		audit, _, _ := l.LoadAudit(t.Context(), "relay")
 		return audit != nil && audit.Audited.Seq >= seq
-	}, 15*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 }
 
 // audited is a stream of a user's own making, which lets messages be deleted, and what
@@ -184,7 +187,7 @@ func (a *audited) lookAgain() {
 	a.t.Helper()
 	seen := func() int { a.mu.Lock(); defer a.mu.Unlock(); return a.looks }
 	from := seen()
-	require.Eventually(a.t, func() bool { return seen() >= from+4 }, 15*time.Second, 5*time.Millisecond)
+	require.Eventually(a.t, func() bool { return seen() >= from+4 }, patience, 5*time.Millisecond)
 }
 
 func (a *audited) stream() jetstream.Stream {
@@ -257,9 +260,9 @@ func TestAHoleThatGrowsIsReportedAnewAndOneThatTheStreamHasPassedIsForgotten(t *
 	require.NoError(t, a.stream().DeleteMsg(t.Context(), 4))
 	require.EqualValues(t, 1, a.log.found(t, 1)[0].Missing)
 	require.NoError(t, a.stream().DeleteMsg(t.Context(), 5))
-	require.Eventually(t, func() bool { return a.log.found(t, 1)[0].Missing == 2 }, 15*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return a.log.found(t, 1)[0].Missing == 2 }, patience, 5*time.Millisecond)
 	require.NoError(t, a.stream().Purge(t.Context(), jetstream.WithPurgeSequence(8)))
-	require.Eventually(t, func() bool { return a.log.found(t, 1)[0].Reason == relay.HolePurged }, 15*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return a.log.found(t, 1)[0].Reason == relay.HolePurged }, patience, 5*time.Millisecond)
 }
 
 // TestADamagedFileShowsInTheChain flips a bit of a message that is stored: the server
@@ -331,7 +334,7 @@ func TestMessagesThatLeaveByAgeAreNoHole(t *testing.T) {
 	require.Eventually(t, func() bool {
 		info, err := a.stream().Info(t.Context())
 		return err == nil && info.State.Msgs == 0
-	}, 15*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 	a.lookAgain()
 	a.stop()
 	require.Empty(t, a.tellings())
@@ -440,7 +443,7 @@ func TestARecordThatWentWithALostEndIsToldAgain(t *testing.T) {
 	require.NoError(t, a.stream().DeleteMsg(t.Context(), 11))
 	a.append(11, 11)
 	a.start()
-	require.Eventually(t, func() bool { return len(a.tellings()) == 3 }, 15*time.Second, 5*time.Millisecond, "of itself, and of what it told")
+	require.Eventually(t, func() bool { return len(a.tellings()) == 3 }, patience, 5*time.Millisecond, "of itself, and of what it told")
 	a.stop()
 }
 

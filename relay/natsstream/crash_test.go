@@ -96,6 +96,23 @@ func TestAFrozenServerEndsAnAppendAndDoublesNothing(t *testing.T) {
 	requireChain(t, p.JetStream(), 3000)
 }
 
+// TestASilenceOfSomeSecondsEndsNothing: after one second the server is asked what became
+// of its last message, and its answers come all the same.
+func TestASilenceOfSomeSecondsEndsNothing(t *testing.T) {
+	for _, batches := range []natsstream.Batches{natsstream.BatchesFast, natsstream.BatchesAtomic, natsstream.BatchesOff} {
+		t.Run(string(batches), func(t *testing.T) {
+			t.Parallel()
+			p := natstest.NewProcess(t)
+			w := ready(t, ensured(t, p.URL, func(c *natsstream.Config) { c.Batches = batches }))
+			require.NoError(t, w.Append(t.Context(), events(1, 10)))
+			p.Pause()
+			time.AfterFunc(2500*time.Millisecond, p.Resume)
+			require.NoError(t, w.Append(t.Context(), events(11, 6000)))
+			requireChain(t, p.JetStream(), 6000)
+		})
+	}
+}
+
 func TestMessagesWhoseAcknowledgementWasLostAreNotSentAgain(t *testing.T) {
 	srv := natstest.New(t)
 	proxy := newProxy(t, strings.TrimPrefix(srv.URL, "nats://"))

@@ -73,21 +73,26 @@ type place struct {
 	// from its leader.
 	byID, first bool
 
-	ids   bool  // the server is told the message's id
-	group group // atomic batch that it is part of
+	ids    bool // the server is told the message's id
+	inside bool // not the first of an atomic batch, which the server checks as a whole, by that one
+}
+
+// follow moves behind an event, which is the message with sequence seq.
+func (p *place) follow(ev *relay.Event, seq uint64) {
+	p.after, p.prev, p.first = seq, ev.Position, false
+	if ev.IsControl() {
+		p.control = seq
+	}
 }
 
 // fill returns the headers of an event's message, good until the next fill.
 func (e *envelope) fill(ev *relay.Event, at *place) []byte {
 	b := append(e.buf[:0], "NATS/1.0\r\n"...)
-	if at.group.at <= 1 { // the server checks a group as a whole, by its first message
+	if !at.inside {
 		b = append(strconv.AppendUint(header(b, headerAfter), at.after, 10), crlf...)
 	}
 	if at.byID && !at.first {
 		b = append(append(header(b, headerAfterID), e.last...), crlf...)
-	}
-	if at.group.at > 0 {
-		b = at.group.append(b)
 	}
 	e.last = appendID(e.last[:0], ev)
 	if at.ids {

@@ -34,9 +34,11 @@ type Writer struct {
 	at      place
 	replyTo []byte
 
+	asked uint64 // sequence of the last message that is answered by itself, or for others
+
 	batch     fastBatch
-	groups    uint64 // atomic batches of this flight
-	groupMost int    // messages that the server takes in one
+	group     group
+	groupMost int // messages that the server takes in an atomic batch
 }
 
 var _ relay.Stream = (*Writer)(nil)
@@ -110,7 +112,8 @@ func (w *Writer) begin(ctx context.Context, t tail, lost <-chan struct{}) error 
 	w.mode = t.mode(w.c.cfg.Batches)
 	w.at = place{after: t.Seq, prev: t.Position, control: t.control, first: true, byID: t.replicas == 1 && w.mode == modeSingle, ids: w.c.cfg.MessageIDs || w.mode == modeSingle}
 	w.flight, w.frames = f, frames{conn: conn, nc: w.c.nc, buf: w.frames.buf[:0]}
-	w.batch, w.groups = fastBatch{}, 0
+	w.batch, w.asked = fastBatch{}, t.Seq
+	w.group.made, w.group.n = 0, 0
 	switch w.mode {
 	case modeFast:
 		f.batched, f.nudge = true, w.ask
@@ -126,11 +129,17 @@ func (w *Writer) begin(ctx context.Context, t tail, lost <-chan struct{}) error 
 }
 
 // Send sends the events behind those that were sent before, and returns the sequence
-// of the last when they are on their way. It waits only where too much is.
-func (w *Writer) Send(ctx context.Context, events []relay.Event) (last uint64, err error) {
+// of the last when they are on their way. It waits only where too much is. With more,
+// others follow at once, and may be stored together with these.
+func (w *Writer) Send(ctx context.Context, events []relay.Event, more bool) (last uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	err = w.do(ctx, func() error { return w.send(ctx, events) })
+	err = w.do(ctx, func() error {
+		if err := w.send(ctx, events); err != nil || more || !w.groupIsDue() {
+			return err
+		}
+		return w.endGroup(ctx)
+	})
 	return w.at.after, err
 }
 
@@ -144,6 +153,9 @@ func (w *Writer) Append(ctx context.Context, events []relay.Event) error {
 			return err
 		}
 		if err := w.endBatch(); err != nil {
+			return err
+		}
+		if err := w.endGroup(ctx); err != nil {
 			return err
 		}
 		return w.flight.all(ctx)
@@ -178,19 +190,16 @@ func (w *Writer) send(ctx context.Context, events []relay.Event) error {
 		return errConnectionLost
 	default:
 	}
-	if w.mode == modeAtomic {
-		return w.sendGroups(ctx, events)
-	}
 	for i := range events {
-		if err := w.message(ctx, &events[i], w.at.after); err != nil {
+		if err := w.message(ctx, &events[i]); err != nil {
 			return err
 		}
 	}
 	return w.frames.push()
 }
 
-// message sends one event; after is the sequence before what is answered with it.
-func (w *Writer) message(ctx context.Context, ev *relay.Event, after uint64) error {
+// message sends one event, or makes it part of an atomic batch.
+func (w *Writer) message(ctx context.Context, ev *relay.Event) error {
 	if limit := w.MaxBody(); len(ev.Body) > limit {
 		return fmt.Errorf("event %s (%s) has %d bytes, the stream takes %d: raise max_payload of the NATS server", ev.ID, ev.Type, len(ev.Body), limit)
 	}
@@ -198,51 +207,54 @@ func (w *Writer) message(ctx context.Context, ev *relay.Event, after uint64) err
 	if err != nil {
 		return err
 	}
-	if w.mode == modeFast {
+	switch w.mode {
+	case modeAtomic:
+		return w.gather(ctx, ev, subj)
+	case modeFast:
 		if err := w.join(ctx); err != nil {
 			return err
 		}
+	case modeSingle:
 	}
 	seq, err := w.reserve(ctx, len(ev.Body)+headerRoom/16)
 	if err != nil {
 		return err
 	}
-	switch {
-	case w.mode == modeFast:
+	if w.mode == modeFast {
 		w.batch.n++
 		op := opNext
 		if w.batch.n == 1 {
 			op = opFirst
 		}
 		w.replyTo = w.batch.reply(w.flight, w.replyTo[:0], w.batch.n, op)
-	case w.at.group.at > 0 && !w.at.group.last:
-		w.replyTo = w.replyTo[:0] // answered with the last
-	default:
-		w.replyTo = w.flight.reply(w.replyTo[:0], after, seq)
+	} else {
+		w.replyTo = w.flight.reply(w.replyTo[:0], w.at.after, seq)
 	}
-	head := w.env.fill(ev, &w.at)
-	if !failpoint.Drop(failpoint.Lost) {
-		if err := w.frames.put(subj, w.replyTo, head, ev.Body); err != nil {
-			return err
-		}
+	if err := w.put(subj, w.env.fill(ev, &w.at), ev.Body); err != nil {
+		return err
 	}
-	if failpoint.Enabled {
-		if err := w.frames.push(); err != nil {
-			return err
-		}
-		failpoint.Hit(failpoint.Sent)
-	}
-	w.at.after, w.at.prev, w.at.first = seq, ev.Position, false
-	if ev.IsControl() {
-		w.at.control = seq
-	}
+	w.at.follow(ev, seq)
+	w.asked = seq
 	return nil
+}
+
+// put sends a message, which is answered at replyTo.
+func (w *Writer) put(subject string, head, body []byte) error {
+	if failpoint.Drop(failpoint.Lost) {
+		return nil
+	}
+	if err := w.frames.put(subject, w.replyTo, head, body); err != nil || !failpoint.Enabled {
+		return err
+	}
+	err := w.frames.push()
+	failpoint.Hit(failpoint.Sent)
+	return err
 }
 
 // probe asks what became of the last message, with one that is always refused. A single
 // server answers in order: without an answer to the one before, that one was lost.
 func (w *Writer) probe() error {
-	w.replyTo = strconv.AppendUint(append(append(w.replyTo[:0], w.flight.inbox...), askPrefix...), w.at.after, 10)
+	w.replyTo = strconv.AppendUint(append(append(w.replyTo[:0], w.flight.inbox...), askPrefix...), w.asked, 10)
 	head := append(strconv.AppendUint(header([]byte("NATS/1.0\r\n"), headerAfter), neverASeq, 10), "\r\n\r\n"...)
 	if err := w.frames.put(probeSubject, w.replyTo, head, nil); err != nil {
 		return err
@@ -261,6 +273,11 @@ func (w *Writer) reserve(ctx context.Context, size int) (uint64, error) {
 		}
 		if err := w.frames.push(); err != nil { // what is not sent is not answered
 			return 0, err
+		}
+		if w.mode == modeAtomic { // what waits for its group to end is not answered either
+			if err := w.endGroup(ctx); err != nil {
+				return 0, err
+			}
 		}
 		half, crowded := w.flight.half()
 		if w.mode == modeFast && (!crowded || w.batch.flow > w.flight.most()/2) {

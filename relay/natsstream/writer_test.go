@@ -3,6 +3,7 @@ package natsstream_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -264,7 +265,7 @@ func TestASentBatchIsStoredWithoutBeingWaitedFor(t *testing.T) {
 		w := ready(t, c)
 		const n, each = 12_000, 300
 		for from := 1; from <= n; from += each {
-			last, err := w.Send(t.Context(), events(from, from+each-1))
+			last, err := w.Send(t.Context(), events(from, from+each-1), from%2 == 0)
 			require.NoError(t, err)
 			require.EqualValues(t, from+each-1, last)
 			require.GreaterOrEqual(t, last, w.Seq())
@@ -275,27 +276,53 @@ func TestASentBatchIsStoredWithoutBeingWaitedFor(t *testing.T) {
 	})
 }
 
+// atomicBatches are the sizes of the batches that the stream's messages came in.
+func atomicBatches(t *testing.T, js jetstream.JetStream) []int {
+	t.Helper()
+	var batches []int
+	last := ""
+	for _, msg := range stored(t, js) {
+		if id := msg.Headers().Get("Nats-Batch-Id"); id == "" || id != last {
+			batches, last = append(batches, 0), id
+		}
+		batches[len(batches)-1]++
+	}
+	return batches
+}
+
 func TestATransactionIsStoredAsAWholeWhereTheServerSyncsEveryWrite(t *testing.T) {
 	srv := natstest.New(t)
 	w := ready(t, ensured(t, srv.URL, func(c *natsstream.Config) { c.Batches = natsstream.BatchesAtomic }))
 	var list []relay.Event
-	for tx, rows := range []int{1, 400, 400, 400, 1, 1, 2500, 3} {
+	for tx, rows := range []int{1, 400, 400, 250, 1, 1, 2500, 3} {
 		for row := range rows {
 			ev := event(len(list) + 1)
 			ev.Position = relay.Position{CommitLSN: relay.LSN(1000 + tx), Ordinal: uint32(row)}
 			list = append(list, ev)
 		}
 	}
-	require.NoError(t, w.Append(t.Context(), list))
-	var batches []int
-	last := ""
-	for _, msg := range stored(t, srv.JetStream()) {
-		if id := msg.Headers().Get("Nats-Batch-Id"); id == "" || id != last {
-			batches, last = append(batches, 0), id
-		}
-		batches[len(batches)-1]++
+	for part := range slices.Chunk(list, 256) {
+		_, err := w.Send(t.Context(), part, true)
+		require.NoError(t, err)
 	}
-	require.Equal(t, []int{801, 402, 1000, 1000, 503}, batches, "two transactions, then what fits of the next ones, then a large one in parts")
+	require.NoError(t, w.Append(t.Context(), nil))
+	require.Equal(t, []int{801, 1000, 1000, 752, 3}, atomicBatches(t, srv.JetStream()),
+		"transactions of up to 250 events as a whole, large ones in parts")
+}
+
+func TestWhatIsGatheredWhileABatchIsBeingStoredIsStoredTogether(t *testing.T) {
+	srv := natstest.New(t)
+	w := ready(t, ensured(t, srv.URL, func(c *natsstream.Config) { c.Batches = natsstream.BatchesAtomic }))
+	_, err := w.Send(t.Context(), events(1, 1), false)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return w.Seq() == 1 }, 10*time.Second, time.Millisecond, "one alone does not wait for others")
+	_, err = w.Send(t.Context(), events(2, 3), true)
+	require.NoError(t, err)
+	_, err = w.Send(t.Context(), events(4, 5), false)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return w.Seq() == 5 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, []int{1, 4}, atomicBatches(t, srv.JetStream()))
+	requireChain(t, srv.JetStream(), 5)
 }
 
 func TestAFullStreamRefusesAndGoesOnWhenThereIsRoom(t *testing.T) {

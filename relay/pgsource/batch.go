@@ -42,7 +42,7 @@ func (b *batch) tuple(n int) relay.Tuple {
 func (b *batch) reset() {
 	clear(b.Changes)
 	b.Changes = b.Changes[:0]
-	b.Commit, b.Open, b.size = 0, false, 0
+	b.Commit, b.Open, b.More, b.size = 0, false, false, 0
 	b.bytes.reset(b.maxBytes)
 	b.values.reset(b.maxBytes / valueSize)
 }

@@ -132,6 +132,7 @@ func (r *reader) push(ctx context.Context) error {
 func (r *reader) seal() {
 	n := len(r.cur.Changes)
 	r.cur.Open = r.tx.open && n > 0 && r.cur.Changes[n-1].Position.CommitLSN == r.tx.final
+	r.cur.More = r.cur.Open || r.behind || r.wire.buffered()
 	r.tellReceived()
 }
 

@@ -292,6 +292,7 @@ func TestALargeTransactionComesInBoundedBatches(t *testing.T) {
 		}
 		if len(b.Changes) > 0 && next < n {
 			require.True(t, b.Open)
+			require.True(t, b.More)
 			// What an idle server reported before may come along.
 			require.Less(t, b.Commit, b.Changes[0].Position.CommitLSN, "only a transaction's last batch carries its commit")
 		}

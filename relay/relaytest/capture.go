@@ -149,7 +149,7 @@ func (s *Stream) Tail(context.Context) (relay.Tail, error) {
 }
 
 // Send implements relay.Stream.
-func (s *Stream) Send(_ context.Context, events []relay.Event) (uint64, error) {
+func (s *Stream) Send(_ context.Context, events []relay.Event, _ bool) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.store()
@@ -162,7 +162,7 @@ func (s *Stream) Send(_ context.Context, events []relay.Event) (uint64, error) {
 
 // Append implements relay.Stream.
 func (s *Stream) Append(ctx context.Context, events []relay.Event) error {
-	if _, err := s.Send(ctx, events); err != nil {
+	if _, err := s.Send(ctx, events, false); err != nil {
 		return err
 	}
 	s.mu.Lock()
