@@ -41,7 +41,7 @@ func (d *doctor) nats(ctx context.Context) {
 	default:
 		d.add(sevOK, "nats", fmt.Sprintf("connected to NATS %s; stream %s does not exist yet, relay run creates it", facts.Version, d.cfg.NATS.Stream), "")
 	}
-	d.findings = append(d.findings, judgeNATS(&facts)...)
+	d.findings = append(d.findings, judgeNATS(&facts, d.cfg.NATS.Batches)...)
 	if d.cfg.NATS.MonitorURL.IsZero() {
 		d.findings = append(d.findings, judgeDurability(d.cfg.NATS, natsstream.Durability{}, ""))
 		return
@@ -55,7 +55,7 @@ func (d *doctor) nats(ctx context.Context) {
 }
 
 // judgeNATS says what the facts of server and stream mean.
-func judgeNATS(f *natsstream.Facts) []finding {
+func judgeNATS(f *natsstream.Facts, batches string) []finding {
 	var out findings
 	switch {
 	case olderThan(f.Version, "2.10.23"):
@@ -78,6 +78,9 @@ func judgeNATS(f *natsstream.Facts) []finding {
 	}
 	if s.Replicas == 1 && f.Cluster != "" {
 		out.add(sevWarning, "stream", "the stream has one replica in cluster "+f.Cluster+": with its server the events are away, with its disk they are gone", "nats stream edit --replicas=3")
+	}
+	if batches != config.BatchesOff && !olderThan(f.Version, "2.14.0") && (!s.Fast || !s.Atomic) {
+		out.add(sevNote, "stream", "the stream does not take batches of both kinds: events may have to go one by one, at two thirds of the rate", "set allow_batched and allow_atomic to true: nats stream edit -i; a stream that the relay makes has both")
 	}
 	if s.MaxAge > 0 && s.MaxAge < 24*time.Hour {
 		out.add(sevWarning, "stream", fmt.Sprintf("events are kept for %s: a subscriber or the deliverers that are away for longer miss them", s.MaxAge), "nats stream edit --max-age=7d")

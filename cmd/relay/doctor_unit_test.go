@@ -121,8 +121,9 @@ func TestTheDoctorJudgesNATS(t *testing.T) {
 		}}
 	}
 	for name, tc := range map[string]struct {
-		change func(*natsstream.Facts)
-		want   string
+		change  func(*natsstream.Facts)
+		batches string
+		want    string
 	}{
 		"fit":                  {change: func(*natsstream.Facts) {}},
 		"no stream yet":        {change: func(f *natsstream.Facts) { f.Stream = nil }},
@@ -134,6 +135,9 @@ func TestTheDoctorJudgesNATS(t *testing.T) {
 		"deletable":            {change: func(f *natsstream.Facts) { f.Stream.DenyPurge = false }, want: "warning stream: messages can be deleted or purged"},
 		"alone in a cluster":   {change: func(f *natsstream.Facts) { f.Cluster = "c1" }, want: "warning stream: the stream has one replica in cluster c1"},
 		"short memory":         {change: func(f *natsstream.Facts) { f.Stream.MaxAge = time.Hour }, want: "warning stream: events are kept for 1h0m0s"},
+		"no batches":           {change: func(f *natsstream.Facts) { f.Version = "2.14.0" }, want: "note stream: the stream does not take batches"},
+		"batches":              {change: func(f *natsstream.Facts) { f.Version, f.Stream.Fast, f.Stream.Atomic = "2.15.2", true, true }},
+		"batches not wanted":   {change: func(f *natsstream.Facts) { f.Version = "2.14.0" }, batches: config.BatchesOff},
 		"stream nearly full":   {change: func(f *natsstream.Facts) { f.Stream.Bytes, f.Stream.MaxBytes = 75, 100 }, want: "warning stream: the stream is 75 % full"},
 		"stream not yet so":    {change: func(f *natsstream.Facts) { f.Stream.Bytes, f.Stream.MaxBytes = 69, 100 }},
 		"account not yet full": {change: func(f *natsstream.Facts) { f.Stored, f.StoreLimit = 79<<20, 100<<20 }},
@@ -141,7 +145,7 @@ func TestTheDoctorJudgesNATS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := fit()
 			tc.change(&f)
-			got := said(judgeNATS(&f))
+			got := said(judgeNATS(&f, tc.batches))
 			if tc.want == "" {
 				require.Empty(t, got)
 				return

@@ -87,6 +87,7 @@ func replicated(t testing.TB, servers []*natstest.Server, kind string) *natsstre
 func TestAReplicatedStreamKeepsOneChainWhenItsLeaderGoes(t *testing.T) {
 	for _, kind := range []string{"fast", "atomic", "single"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			servers := cluster(t)
 			c := replicated(t, servers, kind)
 			const n = 20_000

@@ -28,6 +28,7 @@ type StreamFacts struct {
 	MaxMsgs               int64
 	Replicas              int
 	DenyDelete, DenyPurge bool
+	Atomic, Fast          bool // kinds of batches that it takes
 }
 
 // Examine reads the facts and changes nothing.
@@ -50,6 +51,7 @@ func (c *Client) Examine(ctx context.Context) (Facts, error) {
 	f.Stream = &StreamFacts{
 		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxAge: info.Config.MaxAge, MaxBytes: info.Config.MaxBytes, MaxMsgs: info.Config.MaxMsgs,
 		Replicas: info.Config.Replicas, DenyDelete: info.Config.DenyDelete, DenyPurge: info.Config.DenyPurge,
+		Atomic: info.Config.AllowAtomicPublish, Fast: info.Config.AllowBatchPublish,
 	}
 	return f, nil
 }
