@@ -41,15 +41,15 @@ func (l LSN) Append(dst []byte) []byte {
 
 func appendUpperHex(dst []byte, v uint32) []byte {
 	const digits = "0123456789ABCDEF"
-	started := false
-	for shift := 28; shift >= 0; shift -= 4 {
-		d := v >> shift & 0xF
-		if d != 0 || started || shift == 0 {
-			dst = append(dst, digits[d])
-			started = true
+	var text [8]byte
+	i := len(text)
+	for {
+		i--
+		text[i] = digits[v&0xF]
+		if v >>= 4; v == 0 {
+			return append(dst, text[i:]...)
 		}
 	}
-	return dst
 }
 
 // Position is the place of one message in the log: a total order that is the

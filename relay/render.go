@@ -112,19 +112,33 @@ func appendTimestamp(dst, text []byte) []byte {
 	return append(dst, 'Z', '"')
 }
 
-// isTimestamp accepts 2026-11-23 10:00:00, and digits of a second behind it.
+// isTimestamp accepts 2026-11-23 10:00:00, and digits of a second behind it. It looks
+// at eight bytes at a time.
 func isTimestamp(s []byte) bool {
-	const form = "0000-00-00 00:00:00."
-	for i, c := range s {
-		want := byte('0')
-		if i < len(form) {
-			want = form[i]
-		}
-		if want == '0' && (c < '0' || c > '9') || want != '0' && c != want {
+	const size = len("0000-00-00 00:00:00")
+	if len(s) < size ||
+		!formed(s, 0x2D30302D30303030, 0xFF0000FF00000000) || // 0000-00-
+		!formed(s[8:], 0x30303A3030203030, 0x0000FF0000FF0000) || // 00 00:00
+		!formed(s[11:], 0x30303A30303A3030, 0x0000FF0000FF0000) { // 00:00:00
+		return false
+	}
+	if len(s) == size {
+		return true
+	}
+	for _, c := range s[size+1:] {
+		if c < '0' || c > '9' {
 			return false
 		}
 	}
-	return len(s) == len(form)-1 || len(s) > len(form)
+	return s[size] == '.' && len(s) > size+1
+}
+
+// formed tells whether eight bytes are digits where form, which begins with its last
+// byte, has zeros, and what form has where the mask is set.
+func formed(s []byte, form, mask uint64) bool {
+	const high, six = 0xF0F0F0F0F0F0F0F0, 0x0606060606060606
+	x := binary.LittleEndian.Uint64(s) ^ form // of digits: 0 to 9
+	return x&mask == 0 && (x|(x+six))&high == 0
 }
 
 // appendBytea turns the hex form \x… into base64, piece by piece.

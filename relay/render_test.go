@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -126,4 +127,20 @@ func FuzzValuesAreAlwaysJSON(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTimestampsAreToldByEveryByte changes each byte of good ones to every other.
+func TestTimestampsAreToldByEveryByte(t *testing.T) {
+	simple := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?$`)
+	for _, good := range []string{"2026-11-23 10:00:00", "2026-11-23 10:00:00.1", "1999-09-19 09:59:39.123456"} {
+		require.True(t, isTimestamp([]byte(good)))
+		for i := range good {
+			require.Equal(t, simple.MatchString(good[:i]), isTimestamp([]byte(good[:i])), good[:i])
+			for c := range 256 {
+				s := []byte(good)
+				s[i] = byte(c)
+				require.Equal(t, simple.Match(s), isTimestamp(s), "%q", s)
+			}
+		}
+	}
 }

@@ -53,6 +53,24 @@ type envelope struct {
 	source string // ce-source, up to the table
 	buf    []byte
 	last   []byte // id of the message before
+
+	// Texts that the next message is likely to need again.
+	at, when         []byte
+	position         relay.Position
+	occurred         time.Time
+	subject, subType string
+}
+
+// subjectOf returns the subject of an event.
+func (e *envelope) subjectOf(ev *relay.Event) (string, error) {
+	if ev.Type == e.subType && e.subject != "" {
+		return e.subject, nil
+	}
+	s, err := subject(ev.Type)
+	if err == nil {
+		e.subject, e.subType = s, strings.Clone(ev.Type)
+	}
+	return s, err
 }
 
 func newEnvelope(source string) *envelope {
@@ -108,13 +126,21 @@ func (e *envelope) fill(ev *relay.Event, at *place) []byte {
 	b = append(b, "\r\nce-subject: "...)
 	b = appendEscaped(b, cut(ev.Key, maxKey))
 	b = append(b, "\r\nce-time: "...)
-	b = relay.AppendTime(b, ev.OccurredAt)
-	b = append(b, "\r\ncontent-type: application/json\r\nRelay-Pos: "...)
-	b = ev.Position.Append(b)
+	if ev.OccurredAt != e.occurred || len(e.when) == 0 {
+		e.occurred, e.when = ev.OccurredAt, relay.AppendTime(e.when[:0], ev.OccurredAt)
+	}
+	b = append(b, e.when...)
 	b = append(b, "\r\nRelay-Prev: "...)
-	if !at.prev.IsZero() {
+	switch {
+	case at.prev.IsZero():
+	case at.prev == e.position:
+		b = append(b, e.at...)
+	default:
 		b = at.prev.Append(b)
 	}
+	e.position, e.at = ev.Position, ev.Position.Append(e.at[:0])
+	b = append(b, "\r\ncontent-type: application/json\r\nRelay-Pos: "...)
+	b = append(b, e.at...)
 	b = append(b, "\r\nRelay-Owner: "...)
 	b = appendOwner(b, ev)
 	b = append(b, "\r\nRelay-Control: "...)

@@ -2,6 +2,7 @@ package natsstream
 
 import (
 	"maps"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,29 @@ func TestHeadersReadBackAsTheEventTheyWereMadeFrom(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 7, control)
 		require.Equal(t, ev, got)
+	}
+}
+
+// TestWhatIsKeptFromOneMessageToTheNextChangesNoHeader writes events that share some of
+// their texts with the one before.
+func TestWhatIsKeptFromOneMessageToTheNextChangesNoHeader(t *testing.T) {
+	env := newEnvelope("slot")
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	random := rand.New(rand.NewPCG(1, 2))
+	var prev relay.Position
+	for range 1000 {
+		ev := event()
+		ev.Type = []string{"thing.updated", "thing.created", relay.ControlPrefix + "gap"}[random.IntN(3)]
+		ev.Position = relay.Position{CommitLSN: relay.LSN(random.IntN(3)), Ordinal: uint32(random.IntN(3))}
+		ev.OccurredAt = at.Add(time.Duration(random.IntN(2)) * time.Second)
+		place := place{prev: []relay.Position{prev, {}, {CommitLSN: 2, Ordinal: 1}}[random.IntN(3)]}
+		prev = ev.Position
+		require.Equal(t, string(newEnvelope("slot").fill(&ev, &place)), string(env.fill(&ev, &place)))
+		want, err := subject(ev.Type)
+		require.NoError(t, err)
+		got, err := env.subjectOf(&ev)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
 	}
 }
 

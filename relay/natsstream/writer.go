@@ -203,7 +203,7 @@ func (w *Writer) message(ctx context.Context, ev *relay.Event) error {
 	if limit := w.MaxBody(); len(ev.Body) > limit {
 		return fmt.Errorf("event %s (%s) has %d bytes, the stream takes %d: raise max_payload of the NATS server", ev.ID, ev.Type, len(ev.Body), limit)
 	}
-	subj, err := subject(ev.Type)
+	subj, err := w.env.subjectOf(ev)
 	if err != nil {
 		return err
 	}
