@@ -85,6 +85,7 @@ func replicated(t testing.TB, servers []*natstest.Server, kind string) *natsstre
 }
 
 func TestAReplicatedStreamKeepsOneChainWhenItsLeaderGoes(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"fast", "atomic", "single"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

@@ -99,6 +99,7 @@ func TestAFrozenServerEndsAnAppendAndDoublesNothing(t *testing.T) {
 // TestASilenceOfSomeSecondsEndsNothing: after one second the server is asked what became
 // of its last message, and its answers come all the same.
 func TestASilenceOfSomeSecondsEndsNothing(t *testing.T) {
+	t.Parallel()
 	for _, batches := range []natsstream.Batches{natsstream.BatchesFast, natsstream.BatchesAtomic, natsstream.BatchesOff} {
 		t.Run(string(batches), func(t *testing.T) {
 			t.Parallel()
