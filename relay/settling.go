@@ -7,10 +7,15 @@ import (
 	"time"
 )
 
-// settlingParts is into how many parts the confirm lag is cut: what was stored
-// within one of them settles together. So memory is bounded, and the slot moves in
-// steps of a part.
-const settlingParts = 64
+// What was stored within a part of the confirm lag settles together: so memory is
+// bounded, and the slot moves in steps of a part.
+const (
+	settlingParts = 64 // at most
+	// shortPart bounds how often the tail is read. NATS keeps the block of 8 MB that
+	// a message was read from in memory for ten seconds; asked for the last message
+	// often enough, it keeps everything that is written.
+	shortPart = 5 * time.Second
+)
 
 // settling keeps the slot behind what the stream acknowledged but may not have on
 // disk yet: a power cut takes it from the stream, and only the slot can give it
@@ -27,13 +32,18 @@ type settlingPart struct {
 	opened, end time.Time
 }
 
+// part is how long a part is.
+func (s *settling) part() time.Duration {
+	return max(s.lag/settlingParts, min(s.lag, shortPart))
+}
+
 // stored notes that events behind seq were acknowledged just now; before them the
 // stream held everything that ended before floor.
 func (s *settling) stored(now time.Time, floor LSN, seq uint64) {
 	if s.lag <= 0 {
 		return
 	}
-	if n := len(s.parts); n > 0 && now.Sub(s.parts[n-1].opened) < s.lag/settlingParts {
+	if n := len(s.parts); n > 0 && now.Sub(s.parts[n-1].opened) < s.part() {
 		s.parts[n-1].end = now
 		return
 	}

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dot-do/relay/relay"
+	"github.com/dot-do/relay/relay/relaytest"
 )
 
 const confirmLag = 5 * time.Minute
@@ -147,5 +149,36 @@ func TestAStreamThatLosesItsEndWhileNothingIsPublishedIsNotConfirmed(t *testing.
 		require.NoError(t, stop())
 		require.Len(t, w.stream.Events(), 3)
 		require.Equal(t, start+0x48, w.log.Confirmed())
+	})
+}
+
+// tailed counts how often the tail is read.
+type tailed struct {
+	*relaytest.Stream
+	times int
+}
+
+func (s *tailed) Tail(ctx context.Context) (relay.Tail, error) {
+	s.times++
+	return s.Stream.Tail(ctx)
+}
+
+// TestTheTailIsReadSeldomHoweverShortTheConfirmLag: a server keeps in memory what is
+// read from it.
+func TestTheTailIsReadSeldomHoweverShortTheConfirmLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(thingCreated)
+		s := &tailed{Stream: w.stream}
+		stop := w.start(t, func(cfg *relay.CaptureConfig) {
+			cfg.ConfirmLag, cfg.CheckpointEvery, cfg.Stream = 5*time.Second, time.Second, s
+		})
+		const minute = 60 * time.Second / (20 * time.Millisecond)
+		for i := range relay.LSN(minute) {
+			w.log.Add(commit(start+0x40+i*0x100, 1, insertThing("1"))...)
+			pass(20 * time.Millisecond)
+		}
+		require.Less(t, s.times, 15, "every 5 s")
+		require.InDelta(t, minute, int(w.log.Confirmed()-start)/0x100, 11_000/20, "the slot trails by twice the lag at most")
+		require.NoError(t, stop())
 	})
 }
