@@ -57,7 +57,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		log.WarnContext(ctx, "environment variables that are no settings", "names", cfg.Unread)
 	}
 	p := &process{cfg: cfg, roles: c.Role, acceptGap: c.AcceptGap, log: log}
-	if slices.Equal(c.Role, []string{roleCapture}) && !cfg.NATS.Embedded() && !slices.ContainsFunc(a.environ, isGOGC) {
+	if slices.Equal(c.Role, []string{roleCapture}) && !slices.ContainsFunc(a.environ, isGOGC) {
 		debug.SetGCPercent(captureGC)
 	}
 	stop := reloadOnHUP(ctx, a, log, level)
