@@ -63,12 +63,12 @@ func TestTheDocumentedPrivilegesAreEnoughForDelivery(t *testing.T) {
 	require.NoError(t, store.Settle(ctx, []relay.Outcome{
 		outcome("ok", relay.Delivered, 204), outcome("later", relay.Retry, 503), outcome("dead", relay.Dead, 500), outcome("gone", relay.Gone, 410),
 	}))
-	due, lease, err := store.Claim(ctx, 10, time.Minute, nil)
+	due, lease, err := store.Claim(ctx, 10, time.Minute, relay.Busy{})
 	require.NoError(t, err)
 	require.Len(t, due, 1)
 	require.NoError(t, store.Renew(ctx, []string{lease}, time.Minute))
 	require.NoError(t, store.Free(ctx, lease, due))
-	due, lease, err = store.Claim(ctx, 10, time.Minute, nil)
+	due, lease, err = store.Claim(ctx, 10, time.Minute, relay.Busy{})
 	require.NoError(t, err)
 	again := outcome("later", relay.Delivered, 204)
 	again.Delivery, again.Leased, again.Attempt.Number = due[0], lease, 2

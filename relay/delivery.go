@@ -14,6 +14,28 @@ type Delivery struct {
 	Attempts       int // made so far
 }
 
+// Busy names subscriptions whose waiting deliveries are not to be claimed just now.
+type Busy struct {
+	All   []string // none of theirs
+	Fresh []string // only those that were attempted before: their hour's quota is used up
+}
+
+// QuotaRequest asks for a part of what a subscription may begin in the present
+// hour, all processes together.
+type QuotaRequest struct {
+	SubscriptionID string
+	Limit          int // deliveries an hour
+	Need           int // as many as are left of them
+	Ahead          int // so many more, while more than half of the limit is left
+}
+
+// QuotaGrant answers requests.
+type QuotaGrant struct {
+	Hour    time.Time     // when the hour that the grant belongs to began, by the ledger's clock
+	Left    time.Duration // until it ends
+	Granted []int         // for each request
+}
+
 // Attempt is one HTTP exchange, or the reason why none took place.
 type Attempt struct {
 	Number          int // from 1
@@ -60,13 +82,14 @@ func (k OutcomeKind) String() string {
 	return "unknown"
 }
 
-// Outcome is what the ledger records. Attempt is nil for Deferred.
+// Outcome is what the ledger records. Attempt is nil for Deferred, and Reason may be
+// empty then.
 type Outcome struct {
 	Delivery Delivery
 	Kind     OutcomeKind
 	Attempt  *Attempt
 	Delay    time.Duration // until the next attempt, for Retry and Deferred
-	Reason   string        // why it is dead: exhausted, gone, permanent …
+	Reason   string        // why it is dead: exhausted, gone, permanent …; or why it is put aside
 	// Leased is the claim that the delivery came from, empty when it came
 	// straight from the stream. A ledger ignores an outcome whose lease was lost.
 	Leased string

@@ -129,6 +129,7 @@ func (p *process) deliveryObserver() webhook.Observer {
 		Unreadable:    p.metrics.Unreadable,
 		Subscriptions: p.metrics.Subscriptions,
 		Panicked:      p.metrics.Panicked,
+		Throttled:     p.metrics.Throttled,
 		Load: func(l webhook.Load) {
 			p.metrics.Load(map[string]int{
 				"events": l.Events, "lanes": l.Lanes, "slow_lanes": l.Slow, "waiting": l.Waiting,

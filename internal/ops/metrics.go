@@ -76,6 +76,7 @@ type Metrics struct {
 	quarantine prometheus.Gauge
 	load       *prometheus.GaugeVec
 	panics     prometheus.Counter
+	throttled  prometheus.Counter
 	undecided  prometheus.Counter
 	unreadable prometheus.Counter
 	restarts   *prometheus.CounterVec
@@ -105,6 +106,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		subs:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_subscriptions", Help: "Active subscriptions known to delivery, by state: usable, broken."}, []string{"state"}),
 		quarantine: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_filters_quarantined", Help: "Subscriptions that match nothing because their filter cannot be used."}),
 		load:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_delivery_load", Help: "What the delivery engine holds in memory."}, []string{"what"}),
+		throttled:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_deliveries_throttled_total", Help: "Deliveries put aside until the next hour because their webhook's hourly quota is used up."}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_panics_total", Help: "Panics that cost one delivery or one filter."}),
 		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value which the event does not show."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_stream_unreadable_total", Help: "Stream messages that are no usable events."}),
@@ -125,7 +127,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
-		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.undecided, m.unreadable, m.restarts,
+		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.throttled, m.undecided, m.unreadable, m.restarts,
 		m.backfilled, m.filling, m.unfilled,
 		m.retained, m.budget, m.openTx, m.holes, m.audited,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
@@ -194,6 +196,9 @@ func (m *Metrics) Load(held map[string]int) {
 		m.load.WithLabelValues(what).Set(float64(n))
 	}
 }
+
+// Throttled counts a delivery that waits for the next hour's quota.
+func (m *Metrics) Throttled() { m.throttled.Inc() }
 
 // Panicked counts a panic that was contained.
 func (m *Metrics) Panicked() { m.panics.Inc() }

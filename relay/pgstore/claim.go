@@ -18,7 +18,8 @@ import (
 // that was switched off) hides the rest.
 const lookAhead = "512"
 
-// The conditions under which a row d may be taken. $2 are the busy subscriptions.
+// The conditions under which a row d may be taken. $2 are the busy subscriptions,
+// $5 those that may only try again.
 const (
 	isFree = `(d.locked_until is null or d.locked_until <= now())`
 
@@ -45,7 +46,7 @@ const (
 	    from candidates c
 	    join webhook_deliveries d on d.event_id = c.event_id and d.webhook_id = c.webhook_id
 	    join zapier_webhooks w on w.id = d.webhook_id and w.status = 'active'
-	    where d.next_attempt_at <= now() and ` + isFree + ` and d.webhook_id <> all ($2::text[])
+	    where d.next_attempt_at <= now() and ` + isFree + ` and d.webhook_id <> all ($2::text[]) and (d.attempt > 0 or d.webhook_id <> all ($5::text[]))
 	    order by d.next_attempt_at limit $1
 	    for update of d skip locked
 	)
@@ -65,7 +66,7 @@ func claimEach() string {
 	    join zapier_webhooks w on w.id = each.id and w.status = 'active'
 	    cross join lateral (
 	        select d.event_id, d.webhook_id, d.next_attempt_at from webhook_deliveries d
-	        where d.webhook_id = each.id and d.next_attempt_at <= now() and ` + isFree + `
+	        where d.webhook_id = each.id and d.next_attempt_at <= now() and ` + isFree + ` and (d.attempt > 0 or each.id <> all ($5::text[]))
 	        order by d.next_attempt_at limit $1
 	    ) as d
 	    where each.id <> all ($2::text[])
@@ -75,7 +76,7 @@ func claimEach() string {
 
 // Claim takes up to limit deliveries that are due and whose subscription is active
 // and not among busy, oldest first. Nobody else gets them until hold is over.
-func (s *Store) Claim(ctx context.Context, limit int, hold time.Duration, busy []string) ([]relay.Delivery, string, error) {
+func (s *Store) Claim(ctx context.Context, limit int, hold time.Duration, busy relay.Busy) ([]relay.Delivery, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	s.writeCarried(ctx, false)
@@ -83,11 +84,8 @@ func (s *Store) Claim(ctx context.Context, limit int, hold time.Duration, busy [
 	if limit <= 0 {
 		return nil, lease, nil
 	}
-	if busy == nil {
-		busy = []string{}
-	}
 	for _, sql := range []string{claimOldest, claimEach()} {
-		rows, err := s.pool.Query(ctx, sql, limit, busy, lease, hold.Microseconds())
+		rows, err := s.pool.Query(ctx, sql, limit, listed(busy.All), lease, hold.Microseconds(), listed(busy.Fresh))
 		if err != nil {
 			return nil, "", fmt.Errorf("claim due deliveries: %w", clean(err))
 		}
@@ -132,13 +130,10 @@ func scanClaimed(row pgx.CollectableRow) (claimedRow, error) {
 // NextDue tells how long until the next delivery that nobody holds is due, 0 when
 // one is; false when none waits. Those of busy subscriptions and of inactive ones
 // do not count.
-func (s *Store) NextDue(ctx context.Context, busy []string) (time.Duration, bool, error) {
+func (s *Store) NextDue(ctx context.Context, busy relay.Busy) (time.Duration, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	s.writeCarried(ctx, false)
-	if busy == nil {
-		busy = []string{}
-	}
 	// An operator may have written infinity, in either direction.
 	const wait = `(extract(epoch from least(greatest(d.next_attempt_at, now()), now() + interval '1 year') - now()) * 1000000)::bigint`
 	const allBlocked = `(select count(*) from (select from webhook_deliveries d
@@ -147,7 +142,7 @@ func (s *Store) NextDue(ctx context.Context, busy []string) (time.Duration, bool
 		select ` + wait + `
 		from (select * from webhook_deliveries order by next_attempt_at limit ` + lookAhead + `) as d
 		join zapier_webhooks w on w.id = d.webhook_id and w.status = 'active'
-		where ` + isFree + ` and d.webhook_id <> all ($1::text[])
+		where ` + isFree + ` and d.webhook_id <> all ($1::text[]) and (d.attempt > 0 or d.webhook_id <> all ($2::text[]))
 		order by d.next_attempt_at limit 1`
 	each := `
 		with recursive ` + fmt.Sprintf(eachSubscription, allBlocked) + `
@@ -156,13 +151,13 @@ func (s *Store) NextDue(ctx context.Context, busy []string) (time.Duration, bool
 		join zapier_webhooks w on w.id = each.id and w.status = 'active'
 		cross join lateral (
 		    select d.next_attempt_at from webhook_deliveries d
-		    where d.webhook_id = each.id and ` + isFree + ` order by d.next_attempt_at limit 1
+		    where d.webhook_id = each.id and ` + isFree + ` and (d.attempt > 0 or each.id <> all ($2::text[])) order by d.next_attempt_at limit 1
 		) as d
 		where each.id <> all ($1::text[])
 		order by d.next_attempt_at limit 1`
 	for _, sql := range []string{nearest, each} {
 		var micros int64
-		err := s.pool.QueryRow(ctx, sql, busy).Scan(&micros)
+		err := s.pool.QueryRow(ctx, sql, listed(busy.All), listed(busy.Fresh)).Scan(&micros)
 		if errors.Is(err, pgx.ErrNoRows) {
 			continue
 		}
@@ -214,6 +209,14 @@ func (s *Store) Settled(ctx context.Context, deliveries []relay.Delivery) ([]boo
 		return nil, fmt.Errorf("look up settled deliveries: %w", clean(err))
 	}
 	return out, nil
+}
+
+// listed is an array that is never null: nothing is unlike null.
+func listed(ids []string) []string {
+	if ids == nil {
+		return []string{}
+	}
+	return ids
 }
 
 func pairs(deliveries []relay.Delivery) (events, subs []string) {

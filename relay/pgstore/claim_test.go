@@ -36,7 +36,7 @@ func TestTwoProcessesNeverClaimTheSameDelivery(t *testing.T) {
 				if all {
 					return nil
 				}
-				due, lease, err := stores[n%2].Claim(t.Context(), 37, time.Minute, nil)
+				due, lease, err := stores[n%2].Claim(t.Context(), 37, time.Minute, relay.Busy{})
 				if err != nil {
 					return err
 				}
@@ -68,12 +68,12 @@ func TestABacklogThatNobodyMayTakeHidesNothing(t *testing.T) {
 	         select 'evt_' || n, sub, 'thing.updated', '{}', 'deferred', now() - interval '1 hour'
 	         from generate_series(1, 3000) n, unnest(array['busy', 'paused']) sub`)
 	s := open(t, db)
-	_, some, err := s.NextDue(t.Context(), []string{"busy"})
+	_, some, err := s.NextDue(t.Context(), relay.Busy{All: []string{"busy"}})
 	require.NoError(t, err)
 	require.False(t, some)
 
 	settle(t, s, delayed(outcome(delivery("late", "w1"), 1, relay.Retry), time.Hour))
-	wait, some, err := s.NextDue(t.Context(), []string{"busy"})
+	wait, some, err := s.NextDue(t.Context(), relay.Busy{All: []string{"busy"}})
 	require.NoError(t, err)
 	require.True(t, some)
 	require.InDelta(t, time.Hour, wait, float64(time.Minute))
@@ -82,7 +82,7 @@ func TestABacklogThatNobodyMayTakeHidesNothing(t *testing.T) {
 	due, _ := claim(t, s, 10, "busy")
 	require.Len(t, due, 1)
 	require.Equal(t, "evt_late", due[0].EventID)
-	wait, some, err = s.NextDue(t.Context(), nil)
+	wait, some, err = s.NextDue(t.Context(), relay.Busy{})
 	require.NoError(t, err)
 	require.True(t, some)
 	require.Zero(t, wait)
@@ -96,7 +96,7 @@ func TestARowMadeDueByHandIsClaimed(t *testing.T) {
 	s := open(t, db)
 	settle(t, s, delayed(outcome(delivery("a", "w1"), 1, relay.Retry), time.Hour))
 	db.Exec(`update webhook_deliveries set next_attempt_at = '-infinity'`)
-	wait, some, err := s.NextDue(t.Context(), nil)
+	wait, some, err := s.NextDue(t.Context(), relay.Busy{})
 	require.NoError(t, err)
 	require.True(t, some)
 	require.Zero(t, wait)

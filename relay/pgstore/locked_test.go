@@ -15,7 +15,7 @@ import (
 // poke is what a running engine does every second or two.
 func poke(t *testing.T, s *pgstore.Store) {
 	t.Helper()
-	_, _, err := s.NextDue(t.Context(), nil)
+	_, _, err := s.NextDue(t.Context(), relay.Busy{})
 	require.NoError(t, err)
 }
 

@@ -107,7 +107,7 @@ func settle(t testing.TB, s *pgstore.Store, outcomes ...relay.Outcome) {
 
 func claim(t testing.TB, s *pgstore.Store, limit int, busy ...string) ([]relay.Delivery, string) {
 	t.Helper()
-	due, lease, err := s.Claim(t.Context(), limit, time.Minute, busy)
+	due, lease, err := s.Claim(t.Context(), limit, time.Minute, relay.Busy{All: busy})
 	require.NoError(t, err)
 	return due, lease
 }

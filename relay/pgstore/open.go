@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,6 +46,8 @@ type Store struct {
 	locked  lockedRows
 	leases  leases
 	closing sync.Once
+
+	quotaHour atomic.Int64 // Unix time of the hour that was drawn from last
 }
 
 var (
@@ -56,7 +59,7 @@ var (
 func tables() []string {
 	return []string{
 		"zapier_webhook_events", "zapier_webhooks", "zapier_webhook_logs", "event_mappings", "outbox_events",
-		"relay_checkpoints", "relay_catalog_versions", "webhook_deliveries", "webhook_dead_letters",
+		"relay_checkpoints", "relay_catalog_versions", "webhook_deliveries", "webhook_dead_letters", "rate_limit_windows",
 		"relay_backfills", "relay_backfill_chunks",
 	}
 }

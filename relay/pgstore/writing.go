@@ -279,6 +279,9 @@ func columns(entries []*entry) rows {
 		if e.Kind != relay.Deferred {
 			state, attempts = "retrying", int(attemptNumber(e.Outcome))
 		}
+		if e.Kind == relay.Deferred {
+			failure = text(e.Reason, maxErrorText)
+		}
 		if e.Attempt != nil {
 			failure = text(e.Attempt.Error, maxErrorText)
 		}
@@ -307,7 +310,7 @@ func queueWaiting(q *pgx.Batch, entries []*entry) {
 }
 
 // queueAgain ends the leases of claimed rows that are due again later. A deferred
-// one keeps what its last attempt left.
+// one keeps what its last attempt left, unless there is a new reason to wait.
 func queueAgain(q *pgx.Batch, entries []*entry) {
 	if len(entries) == 0 {
 		return
@@ -317,7 +320,7 @@ func queueAgain(q *pgx.Batch, entries []*entry) {
 		update webhook_deliveries d
 		set state = x.state, attempt = x.attempt, next_attempt_at = now() + x.delay * interval '1 microsecond',
 		    last_status = case x.state when 'retrying' then x.status else d.last_status end,
-		    last_error = case x.state when 'retrying' then nullif(x.error, '') else d.last_error end,
+		    last_error = case x.state when 'retrying' then nullif(x.error, '') else coalesce(nullif(x.error, ''), d.last_error) end,
 		    locked_by = null, locked_until = null, updated_at = now()
 		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::integer[], $8::text[])
 		     as x (event_id, webhook_id, lease, state, attempt, delay, status, error)

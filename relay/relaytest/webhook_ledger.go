@@ -105,6 +105,12 @@ type Ledger struct {
 	waiting map[deliveryKey]*waitingRow
 	log     []relay.Outcome
 	dead    []relay.Outcome
+	used    map[quotaKey]int
+}
+
+type quotaKey struct {
+	subscription string
+	hour         time.Time
 }
 
 type deliveryKey struct{ event, subscription string }
@@ -114,11 +120,12 @@ type waitingRow struct {
 	due      time.Time
 	lease    string
 	until    time.Time
+	reason   string
 }
 
 // NewLedger returns an empty ledger over the subscriptions.
 func NewLedger(subs *Subscriptions) *Ledger {
-	return &Ledger{subs: subs, waiting: map[deliveryKey]*waitingRow{}}
+	return &Ledger{subs: subs, waiting: map[deliveryKey]*waitingRow{}, used: map[quotaKey]int{}}
 }
 
 // Refuse makes every call fail with err, as a database that is away; nil ends it.
@@ -163,6 +170,26 @@ func (l *Ledger) Waiting(subscription string) int {
 	return n
 }
 
+// Used is how much of the present hour's quota was drawn and not put back.
+func (l *Ledger) Used(subscription string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used[quotaKey{subscription, l.now().Truncate(time.Hour)}]
+}
+
+// Reasons are what is told of the deliveries that wait.
+func (l *Ledger) Reasons(subscription string) map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]int{}
+	for k, r := range l.waiting {
+		if k.subscription == subscription {
+			out[r.reason]++
+		}
+	}
+	return out
+}
+
 func ofSubscription(all []relay.Outcome, id string) []relay.Outcome {
 	var out []relay.Outcome
 	for _, o := range all {
@@ -202,7 +229,7 @@ func (l *Ledger) record(o relay.Outcome) {
 	}
 	switch o.Kind {
 	case relay.Retry, relay.Deferred:
-		l.waiting[keyOf(o.Delivery)] = &waitingRow{delivery: o.Delivery, due: l.now().Add(o.Delay)}
+		l.waiting[keyOf(o.Delivery)] = &waitingRow{delivery: o.Delivery, due: l.now().Add(o.Delay), reason: o.Reason}
 		return
 	case relay.Dead, relay.Gone:
 		l.dead = append(l.dead, o)
@@ -233,7 +260,7 @@ func (l *Ledger) Settled(_ context.Context, deliveries []relay.Delivery) ([]bool
 }
 
 // Claim takes due deliveries.
-func (l *Ledger) Claim(_ context.Context, limit int, hold time.Duration, busy []string) (due []relay.Delivery, lease string, err error) {
+func (l *Ledger) Claim(_ context.Context, limit int, hold time.Duration, busy relay.Busy) (due []relay.Delivery, lease string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refuse != nil {
@@ -255,12 +282,13 @@ func (l *Ledger) Claim(_ context.Context, limit int, hold time.Duration, busy []
 }
 
 // free returns the waiting deliveries that nobody holds.
-func (l *Ledger) free(busy []string) []*waitingRow {
+func (l *Ledger) free(busy relay.Busy) []*waitingRow {
 	now := l.now()
 	var out []*waitingRow
 	for k, r := range l.waiting {
 		active, _ := l.subs.state(k.subscription)
-		if active && !now.Before(r.until) && !slices.Contains(busy, k.subscription) {
+		if active && !now.Before(r.until) && !slices.Contains(busy.All, k.subscription) &&
+			(r.delivery.Attempts > 0 || !slices.Contains(busy.Fresh, k.subscription)) {
 			out = append(out, r)
 		}
 	}
@@ -292,7 +320,7 @@ func (l *Ledger) Free(_ context.Context, lease string, deliveries []relay.Delive
 }
 
 // NextDue looks for the next delivery that nobody holds.
-func (l *Ledger) NextDue(_ context.Context, busy []string) (time.Duration, bool, error) {
+func (l *Ledger) NextDue(_ context.Context, busy relay.Busy) (time.Duration, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refuse != nil {
@@ -304,4 +332,41 @@ func (l *Ledger) NextDue(_ context.Context, busy []string) (time.Duration, bool,
 	}
 	first := slices.MinFunc(free, func(a, b *waitingRow) int { return a.due.Compare(b.due) })
 	return max(first.due.Sub(l.now()), 0), true, nil
+}
+
+// Draw grants what is left of the hour.
+func (l *Ledger) Draw(_ context.Context, requests []relay.QuotaRequest) (relay.QuotaGrant, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return relay.QuotaGrant{}, l.refuse
+	}
+	now := l.now()
+	g := relay.QuotaGrant{Hour: now.Truncate(time.Hour)}
+	g.Left = g.Hour.Add(time.Hour).Sub(now)
+	for _, r := range requests {
+		k := quotaKey{r.SubscriptionID, g.Hour}
+		left := max(r.Limit-l.used[k], 0)
+		n := min(r.Need, left)
+		if 2*left > r.Limit {
+			n = min(r.Need+r.Ahead, left)
+		}
+		l.used[k] += n
+		g.Granted = append(g.Granted, n)
+	}
+	return g, nil
+}
+
+// PutBack returns what was not used.
+func (l *Ledger) PutBack(_ context.Context, hour time.Time, unused map[string]int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return l.refuse
+	}
+	for id, n := range unused {
+		k := quotaKey{id, hour}
+		l.used[k] = max(l.used[k]-n, 0)
+	}
+	return nil
 }

@@ -2,11 +2,14 @@ package relaytest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dot-do/relay/relay"
 	"github.com/dot-do/relay/relay/webhook"
@@ -50,6 +53,9 @@ func LedgerSuite(t *testing.T, open func(t *testing.T) LedgerFixture) {
 		"outcomes of a deleted subscription are no error":   ledgerDeletedSubscription,
 		"next due tells the time to the nearest free one":   ledgerNextDue,
 		"a batch holds outcomes of all kinds and many rows": ledgerBigBatch,
+		"a used up quota hides first attempts only":         ledgerClaimFresh,
+		"no more is drawn in an hour than the limit":        ledgerQuota,
+		"concurrent draws share one limit":                  ledgerQuotaConcurrently,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -92,7 +98,7 @@ func settle(t *testing.T, f LedgerFixture, outcomes ...relay.Outcome) {
 
 func claim(t *testing.T, f LedgerFixture, limit int, busy ...string) ([]relay.Delivery, string) {
 	t.Helper()
-	due, lease, err := f.Ledger.Claim(t.Context(), limit, time.Minute, busy)
+	due, lease, err := f.Ledger.Claim(t.Context(), limit, time.Minute, relay.Busy{All: busy})
 	require.NoError(t, err)
 	return due, lease
 }
@@ -225,7 +231,7 @@ func ledgerClaimConcurrently(t *testing.T, f LedgerFixture) {
 	for range 8 {
 		wg.Go(func() {
 			for range 10 {
-				due, _, err := f.Ledger.Claim(t.Context(), 10, time.Minute, nil)
+				due, _, err := f.Ledger.Claim(t.Context(), 10, time.Minute, relay.Busy{})
 				mu.Lock()
 				if err != nil {
 					errs = append(errs, err)
@@ -278,7 +284,7 @@ func ledgerClaimPassesOver(t *testing.T, f LedgerFixture) {
 	due, _ := claim(t, f, 10, busy)
 	require.Len(t, due, 1)
 	require.Equal(t, idle, due[0].SubscriptionID)
-	_, some, err := f.Ledger.NextDue(t.Context(), []string{busy})
+	_, some, err := f.Ledger.NextDue(t.Context(), relay.Busy{All: []string{busy}})
 	require.NoError(t, err)
 	require.False(t, some)
 	due, _ = claim(t, f, 10)
@@ -357,26 +363,26 @@ func ledgerDeletedSubscription(t *testing.T, f LedgerFixture) {
 }
 
 func ledgerNextDue(t *testing.T, f LedgerFixture) {
-	_, some, err := f.Ledger.NextDue(t.Context(), nil)
+	_, some, err := f.Ledger.NextDue(t.Context(), relay.Busy{})
 	require.NoError(t, err)
 	require.False(t, some)
 
 	id := f.Subscribe(t)
 	settle(t, f, outcome(delivery("a", id), 1, relay.Retry, time.Minute), outcome(delivery("b", id), 1, relay.Retry, time.Hour))
-	wait, some, err := f.Ledger.NextDue(t.Context(), nil)
+	wait, some, err := f.Ledger.NextDue(t.Context(), relay.Busy{})
 	require.NoError(t, err)
 	require.True(t, some)
 	require.InDelta(t, time.Minute, wait, float64(10*time.Second))
 
 	f.Elapse(t, 2*time.Minute)
-	wait, some, err = f.Ledger.NextDue(t.Context(), nil)
+	wait, some, err = f.Ledger.NextDue(t.Context(), relay.Busy{})
 	require.NoError(t, err)
 	require.True(t, some)
 	require.Zero(t, wait)
 
 	due, _ := claim(t, f, 10)
 	require.Len(t, due, 1)
-	wait, some, err = f.Ledger.NextDue(t.Context(), nil)
+	wait, some, err = f.Ledger.NextDue(t.Context(), relay.Busy{})
 	require.NoError(t, err)
 	require.True(t, some)
 	require.InDelta(t, 58*time.Minute, wait, float64(time.Minute), "what is held does not count")
@@ -396,4 +402,73 @@ func ledgerBigBatch(t *testing.T, f LedgerFixture) {
 	f.Elapse(t, time.Minute)
 	due, _ := claim(t, f, n)
 	require.Len(t, due, 2*n/len(kinds))
+}
+
+func ledgerClaimFresh(t *testing.T, f LedgerFixture) {
+	id := f.Subscribe(t)
+	settle(t, f, outcome(delivery("a", id), 1, relay.Retry, 0), outcome(delivery("b", id), 0, relay.Deferred, 0))
+	f.Elapse(t, time.Second)
+	spent := relay.Busy{Fresh: []string{id}}
+	due, _, err := f.Ledger.Claim(t.Context(), 10, time.Minute, spent)
+	require.NoError(t, err)
+	require.Len(t, due, 1)
+	require.Equal(t, "evt_a", due[0].EventID)
+	_, some, err := f.Ledger.NextDue(t.Context(), spent)
+	require.NoError(t, err)
+	require.False(t, some)
+}
+
+func draw(t *testing.T, f LedgerFixture, r relay.QuotaRequest) relay.QuotaGrant {
+	t.Helper()
+	g, err := f.Ledger.Draw(t.Context(), []relay.QuotaRequest{r})
+	require.NoError(t, err)
+	require.Len(t, g.Granted, 1)
+	require.Positive(t, g.Left)
+	require.LessOrEqual(t, g.Left, time.Hour)
+	return g
+}
+
+func ledgerQuota(t *testing.T, f LedgerFixture) {
+	id := f.Subscribe(t)
+	other := f.Subscribe(t)
+	g, err := f.Ledger.Draw(t.Context(), []relay.QuotaRequest{
+		{SubscriptionID: id, Limit: 10, Need: 2, Ahead: 3}, {SubscriptionID: other, Limit: 1, Need: 1},
+	})
+	require.NoError(t, err)
+	require.Equal(t, []int{5, 1}, g.Granted)
+	require.Equal(t, []int{1}, draw(t, f, relay.QuotaRequest{SubscriptionID: id, Limit: 10, Need: 1, Ahead: 3}).Granted, "half is used: nothing ahead")
+	require.Equal(t, []int{4}, draw(t, f, relay.QuotaRequest{SubscriptionID: id, Limit: 10, Need: 9}).Granted)
+	require.Equal(t, []int{0}, draw(t, f, relay.QuotaRequest{SubscriptionID: id, Limit: 10, Need: 1}).Granted)
+	require.Equal(t, []int{0}, draw(t, f, relay.QuotaRequest{SubscriptionID: id, Limit: 5, Need: 1}).Granted, "the limit was lowered")
+	require.Equal(t, []int{2}, draw(t, f, relay.QuotaRequest{SubscriptionID: id, Limit: 12, Need: 3}).Granted, "the limit was raised")
+	require.NoError(t, f.Ledger.PutBack(t.Context(), g.Hour, map[string]int{id: 2, "unheard-of": 1}))
+	require.Equal(t, []int{2}, draw(t, f, relay.QuotaRequest{SubscriptionID: id, Limit: 12, Need: 3}).Granted)
+}
+
+func ledgerQuotaConcurrently(t *testing.T, f LedgerFixture) {
+	id, other := f.Subscribe(t), f.Subscribe(t)
+	const drawers, limit = 8, 50
+	var drawn atomic.Int64
+	var g errgroup.Group
+	for i := range drawers {
+		g.Go(func() error {
+			for range 20 {
+				// Both rows, in either order: nobody waits for ever.
+				requests := []relay.QuotaRequest{
+					{SubscriptionID: id, Limit: limit, Need: 1, Ahead: 2}, {SubscriptionID: other, Limit: limit, Need: 1},
+				}
+				if i%2 == 1 {
+					slices.Reverse(requests)
+				}
+				got, err := f.Ledger.Draw(t.Context(), requests)
+				if err != nil {
+					return err
+				}
+				drawn.Add(int64(got.Granted[i%2]))
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	require.EqualValues(t, limit, drawn.Load())
 }

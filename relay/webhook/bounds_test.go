@@ -215,7 +215,7 @@ func (l *renewedLedger) Renew(context.Context, []string, time.Duration) error {
 	return nil
 }
 
-func (l *renewedLedger) Claim(ctx context.Context, _ int, _ time.Duration, _ []string) ([]relay.Delivery, string, error) {
+func (l *renewedLedger) Claim(ctx context.Context, _ int, _ time.Duration, _ relay.Busy) ([]relay.Delivery, string, error) {
 	l.mu.Lock()
 	l.calls = append(l.calls, "claim")
 	n := len(l.calls)
@@ -248,12 +248,12 @@ type teasingLedger struct {
 	claims int
 }
 
-func (l *teasingLedger) Claim(context.Context, int, time.Duration, []string) ([]relay.Delivery, string, error) {
+func (l *teasingLedger) Claim(context.Context, int, time.Duration, relay.Busy) ([]relay.Delivery, string, error) {
 	l.claims++
 	return nil, "lease", nil
 }
 
-func (*teasingLedger) NextDue(context.Context, []string) (time.Duration, bool, error) {
+func (*teasingLedger) NextDue(context.Context, relay.Busy) (time.Duration, bool, error) {
 	return 0, true, nil
 }
 

@@ -57,6 +57,7 @@ type Engine struct {
 	lanes    *lanes
 	flights  *flights
 	claims   *claims
+	quota    *quota
 	settler  *settler
 	budget   chan struct{} // one token for each first attempt on its way
 	answers  chan *flight
@@ -101,6 +102,7 @@ func New(cfg Config) (*Engine, error) {
 		dir:       newDirectory(),
 		flights:   newFlights(cfg.MaxEvents, cfg.MaxEventBytes),
 		claims:    newClaims(),
+		quota:     newQuota(cfg.Ledger),
 		budget:    make(chan struct{}, cfg.MaxDeliveries),
 		answers:   make(chan *flight, cfg.MaxEvents+maxTake),
 		undecided: map[string]*relay.Subscription{},
@@ -188,6 +190,7 @@ func (e *Engine) startBackground(ctx context.Context) (b *background, stop conte
 	b.settler.Go(func() { e.settler.run(ctx) })
 	b.keeper.Go(func() { e.keep(ctx) })
 	b.keeper.Go(func() { e.keepLeases(ctx) })
+	b.keeper.Go(func() { e.quota.keep(ctx) })
 	for range answerers {
 		b.answerers.Go(e.answer)
 	}
@@ -209,12 +212,22 @@ func (e *Engine) drain(ctx context.Context, b *background, stop context.CancelFu
 	flush.Stop()
 	stop()
 	b.keeper.Wait()
+	e.returnQuota(ctx)
 	close(e.answers)
 	b.answerers.Wait()
 	if n, why := e.settler.left(); n > 0 {
 		return fmt.Errorf("stop delivering: %d outcomes could not be recorded, their deliveries may be repeated: %w", n, why)
 	}
 	return nil
+}
+
+// returnQuota leaves to the other processes what this one has not used.
+func (e *Engine) returnQuota(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+	defer cancel()
+	if err := e.quota.putBack(ctx, 0); err != nil {
+		e.log.Warn("unused quota cannot be put back, the present hour has a little less", "error", err)
+	}
 }
 
 // keep does what has to be done now and then, and waits for nobody: an event that
@@ -249,7 +262,7 @@ func (e *Engine) sweep() {
 	defer e.sweeping.Unlock()
 	overdue, aside := e.lanes.sweep()
 	for i, t := range overdue {
-		e.defers(t, aside[i])
+		e.defers(t, aside[i], "")
 	}
 }
 

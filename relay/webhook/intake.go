@@ -57,10 +57,15 @@ func (e *Engine) take(ctx context.Context, batch []relay.StreamMessage) error {
 	for len(taken) > 0 && err == nil {
 		wanted := e.matchSome(taken)
 		err = e.dropSettled(ctx, taken[:len(wanted)], wanted)
+		var s share
+		if err == nil {
+			s, err = e.drawQuota(ctx, wanted...)
+		}
 		for i := 0; i < len(wanted) && err == nil; i++ {
-			err = e.launch(ctx, taken[0], wanted[i])
+			err = e.launch(ctx, taken[0], wanted[i], &s)
 			taken = taken[1:]
 		}
+		e.quota.refund(s)
 	}
 	for _, fl := range taken {
 		e.release(fl, true)
@@ -70,7 +75,7 @@ func (e *Engine) take(ctx context.Context, batch []relay.StreamMessage) error {
 
 // launch puts the deliveries of an event into their lanes. It waits while too
 // many deliveries are on their way.
-func (e *Engine) launch(ctx context.Context, fl *flight, wanted []relay.Delivery) error {
+func (e *Engine) launch(ctx context.Context, fl *flight, wanted []relay.Delivery, s *share) error {
 	e.observer.matched(fl.msg.Seq, len(wanted))
 	for _, d := range wanted {
 		select {
@@ -81,8 +86,11 @@ func (e *Engine) launch(ctx context.Context, fl *flight, wanted []relay.Delivery
 		}
 		e.flights.expect(fl, 1)
 		t := &task{delivery: d, flight: fl}
+		if !e.count(t, s) {
+			continue
+		}
 		if aside, ok := e.lanes.put(t); !ok {
-			e.settle(t, relay.Outcome{Delivery: d, Kind: relay.Deferred, Delay: aside})
+			e.defers(t, aside, "")
 		}
 	}
 	e.release(fl, false)

@@ -25,7 +25,8 @@ type task struct {
 	flight   *flight // the event it came with; nil for a claim
 	lease    string  // the claim it came from; empty for a first attempt
 	queued   time.Time
-	begun    bool // it was given to run and counts as unsettled
+	begun    bool      // it was given to run and counts as unsettled
+	counted  time.Time // the hour whose quota it is counted in; zero for none
 }
 
 // lane is the queue of one subscription's endpoint. The lanes' mutex guards it.

@@ -26,6 +26,9 @@ type Observer struct {
 	Subscriptions func(known, broken, quarantined int)
 	// Load tells, a few times a second, what is held in memory.
 	Load func(Load)
+	// Throttled counts deliveries put aside because their subscription's hour is used
+	// up.
+	Throttled func()
 	// Panicked counts panics that cost one delivery or one filter, not the process.
 	Panicked func()
 }
@@ -80,6 +83,12 @@ func (o *Observer) subscriptions(known, broken, quarantined int) {
 func (o *Observer) load(l Load) {
 	if o.Load != nil {
 		o.Load(l)
+	}
+}
+
+func (o *Observer) throttled() {
+	if o.Throttled != nil {
+		o.Throttled()
 	}
 }
 

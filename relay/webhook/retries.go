@@ -184,26 +184,27 @@ func (e *Engine) claimOnce(ctx context.Context) (time.Duration, error) {
 	if room <= 0 {
 		return pollBusy, nil
 	}
-	busy := append(e.lanes.busy(), e.claims.unknown()...)
-	due, lease, err := e.cfg.Ledger.Claim(ctx, room, e.hold(), busy)
+	due, lease, err := e.cfg.Ledger.Claim(ctx, room, e.hold(), e.busy())
 	if err != nil {
 		return 0, err
 	}
 	e.claims.begin(lease, len(due))
-	e.place(ctx, due, lease)
+	if err := e.place(ctx, due, lease); err != nil {
+		return 0, err
+	}
 	if len(due) > 0 {
 		e.claims.fruitless = 0
 	}
 	if len(due) == room {
 		return 0, nil
 	}
-	busy = append(e.lanes.busy(), e.claims.unknown()...)
+	busy := e.busy()
 	wait, some, err := e.cfg.Ledger.NextDue(ctx, busy)
 	if err != nil {
 		return 0, err
 	}
 	longest := pollIdle
-	if len(busy) > 0 {
+	if len(busy.All) > 0 {
 		longest = pollBusy
 	}
 	if !some {
@@ -219,9 +220,20 @@ func (e *Engine) claimOnce(ctx context.Context) (time.Duration, error) {
 	return wait, nil
 }
 
+// busy names the subscriptions that nothing is to be claimed of.
+func (e *Engine) busy() relay.Busy {
+	return relay.Busy{All: append(e.lanes.busy(), e.claims.unknown()...), Fresh: e.quota.spent()}
+}
+
 // place puts claimed deliveries into their lanes and gives back what does not
 // fit: their subscriptions are busy, so the next claim passes them over.
-func (e *Engine) place(ctx context.Context, due []relay.Delivery, lease string) {
+func (e *Engine) place(ctx context.Context, due []relay.Delivery, lease string) error {
+	s, err := e.drawQuota(ctx, due)
+	if err != nil {
+		e.free(ctx, lease, due)
+		return err
+	}
+	defer func() { e.quota.refund(s) }()
 	var back []relay.Delivery
 	for _, d := range due {
 		if e.dir.get(d.SubscriptionID) == nil {
@@ -229,11 +241,17 @@ func (e *Engine) place(ctx context.Context, due []relay.Delivery, lease string) 
 			back = append(back, d)
 			continue
 		}
-		if _, ok := e.lanes.put(&task{delivery: d, lease: lease}); !ok {
+		t := &task{delivery: d, lease: lease}
+		if !e.count(t, &s) {
+			continue
+		}
+		if _, ok := e.lanes.put(t); !ok {
+			e.uncount(t)
 			back = append(back, d)
 		}
 	}
 	e.free(ctx, lease, back)
+	return nil
 }
 
 // free gives claimed deliveries back, also when ctx has ended.

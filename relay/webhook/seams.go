@@ -60,6 +60,7 @@ type Subscriptions interface {
 type Ledger interface {
 	Outcomes
 	Due
+	Quotas
 }
 
 // Outcomes records what became of deliveries.
@@ -80,10 +81,10 @@ type Outcomes interface {
 // The ledger's own clock decides what is due.
 type Due interface {
 	// Claim takes up to limit deliveries that are due and whose subscription is
-	// active and not among busy, oldest first. Nobody else gets them until hold is
+	// active and not busy, oldest first. Nobody else gets them until hold is
 	// over. The lease names this claim: it goes into Outcome.Leased, Renew and
 	// Free. No two claims have the same one.
-	Claim(ctx context.Context, limit int, hold time.Duration, busy []string) (due []relay.Delivery, lease string, err error)
+	Claim(ctx context.Context, limit int, hold time.Duration, busy relay.Busy) (due []relay.Delivery, lease string, err error)
 	// Renew keeps everything that is still held under the leases for another hold.
 	Renew(ctx context.Context, leases []string, hold time.Duration) error
 	// Free gives claimed deliveries back unattempted, due at once. What the lease
@@ -92,5 +93,14 @@ type Due interface {
 	// NextDue tells how long until the next delivery that nobody holds is due, 0
 	// when one is; false when none waits. Those of busy subscriptions and of
 	// inactive ones do not count.
-	NextDue(ctx context.Context, busy []string) (time.Duration, bool, error)
+	NextDue(ctx context.Context, busy relay.Busy) (time.Duration, bool, error)
+}
+
+// Quotas counts the deliveries that all processes begin in an hour.
+type Quotas interface {
+	// Draw takes from the present hour what is granted to each request. No more than
+	// its limit is ever granted for a subscription and an hour.
+	Draw(ctx context.Context, requests []relay.QuotaRequest) (relay.QuotaGrant, error)
+	// PutBack returns what was drawn of the hour and not used.
+	PutBack(ctx context.Context, hour time.Time, unused map[string]int) error
 }

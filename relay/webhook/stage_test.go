@@ -241,11 +241,25 @@ func (m mortalLedger) Settle(ctx context.Context, o []relay.Outcome) error {
 	return m.Ledger.Settle(ctx, o)
 }
 
-func (m mortalLedger) Claim(ctx context.Context, limit int, hold time.Duration, busy []string) ([]relay.Delivery, string, error) {
+func (m mortalLedger) Claim(ctx context.Context, limit int, hold time.Duration, busy relay.Busy) ([]relay.Delivery, string, error) {
 	if m.dead.Load() {
 		return nil, "", errDead
 	}
 	return m.Ledger.Claim(ctx, limit, hold, busy)
+}
+
+func (m mortalLedger) Draw(ctx context.Context, r []relay.QuotaRequest) (relay.QuotaGrant, error) {
+	if m.dead.Load() {
+		return relay.QuotaGrant{}, errDead
+	}
+	return m.Ledger.Draw(ctx, r)
+}
+
+func (m mortalLedger) PutBack(ctx context.Context, hour time.Time, unused map[string]int) error {
+	if m.dead.Load() {
+		return errDead
+	}
+	return m.Ledger.PutBack(ctx, hour, unused)
 }
 
 func (m mortalLedger) Free(ctx context.Context, lease string, d []relay.Delivery) error {

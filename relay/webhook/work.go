@@ -30,10 +30,10 @@ func (e *Engine) run(t *task) (attempted bool) {
 		e.drop(t, false)
 		return false
 	case !sub.Active:
-		e.defers(t, pollIdle)
+		e.defers(t, pollIdle, "")
 		return false
 	case sub.Broken != nil:
-		e.defers(t, brokenPause)
+		e.defers(t, brokenPause, "")
 		return false
 	}
 	a := e.sender.Send(e.attempts, t.delivery, sub)
@@ -71,9 +71,18 @@ func panicText(r any) string {
 	return fmt.Sprintf("%T", r)
 }
 
-// defers puts a task aside without an attempt.
-func (e *Engine) defers(t *task, delay time.Duration) {
-	e.settle(t, relay.Outcome{Delivery: t.delivery, Kind: relay.Deferred, Delay: delay})
+// defers puts a task aside without an attempt. The reason may be empty.
+func (e *Engine) defers(t *task, delay time.Duration, reason string) {
+	e.uncount(t)
+	e.settle(t, relay.Outcome{Delivery: t.delivery, Kind: relay.Deferred, Delay: delay, Reason: reason})
+}
+
+// uncount gives back the quota of a task that was not attempted.
+func (e *Engine) uncount(t *task) {
+	if !t.counted.IsZero() {
+		e.quota.unused(t.delivery.SubscriptionID, t.counted)
+		t.counted = time.Time{}
+	}
 }
 
 // settle gives the outcome of a task to the ledger.
@@ -114,6 +123,7 @@ func (e *Engine) committed(batch []settlement) {
 // drop ends a task that leaves no outcome: its subscription was deleted, or it
 // was not attempted and must come again.
 func (e *Engine) drop(t *task, again bool) {
+	e.uncount(t)
 	if t.begun {
 		e.lanes.settled(1)
 	}
@@ -129,6 +139,7 @@ func (e *Engine) drop(t *task, again bool) {
 func (e *Engine) giveBack(ctx context.Context, tasks []*task) {
 	leased := map[string][]relay.Delivery{}
 	for _, t := range tasks {
+		e.uncount(t)
 		if t.lease == "" {
 			e.done(t, true)
 			continue
