@@ -260,6 +260,7 @@ type hook struct {
 	retries  *int   // default 5
 	unsigned bool
 	status   string // default active
+	perHour  int    // default ten million
 }
 
 // subscribe inserts the subscription, and its user where needed.
@@ -276,11 +277,14 @@ func (s *stack) subscribe(h hook) *endpoint {
 	if h.retries != nil {
 		retries = *h.retries
 	}
+	if h.perHour == 0 {
+		h.perHour = 10_000_000
+	}
 	s.user(h.user)
 	e.id = pgtest.One[string](s.db, `
 		insert into zapier_webhooks (user_id, tenant_id, target_url, event_type, filters, status, signing_secret, max_retries, max_triggers_per_hour)
-		values ($1, nullif($2, ''), $3, $4, $5::text::jsonb, $6, $7, $8, 10000000) returning id`,
-		h.user, h.tenant, e.url, h.event, h.filter, h.status, secret, retries)
+		values ($1, nullif($2, ''), $3, $4, $5::text::jsonb, $6, $7, $8, $9) returning id`,
+		h.user, h.tenant, e.url, h.event, h.filter, h.status, secret, retries, h.perHour)
 	return e
 }
 
