@@ -132,7 +132,7 @@ func (p *process) deliveryObserver() webhook.Observer {
 		Throttled:     p.metrics.Throttled,
 		Load: func(l webhook.Load) {
 			p.metrics.Load(map[string]int{
-				"events": l.Events, "lanes": l.Lanes, "slow_lanes": l.Slow, "waiting": l.Waiting,
+				"events": l.Events, "lanes": l.Lanes, "slow_lanes": l.Slow, "open_lanes": l.Open, "waiting": l.Waiting,
 				"running": l.Running, "unsettled": l.Unsettled, "claimed": l.Claimed,
 			})
 		},

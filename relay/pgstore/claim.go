@@ -85,26 +85,51 @@ func (s *Store) Claim(ctx context.Context, limit int, hold time.Duration, busy r
 		return nil, lease, nil
 	}
 	for _, sql := range []string{claimOldest, claimEach()} {
-		rows, err := s.pool.Query(ctx, sql, limit, listed(busy.All), lease, hold.Microseconds(), listed(busy.Fresh))
+		out, err := s.claimed(ctx, sql, lease, hold, limit, listed(busy.All), lease, hold.Microseconds(), listed(busy.Fresh))
 		if err != nil {
-			return nil, "", fmt.Errorf("claim due deliveries: %w", clean(err))
+			return nil, "", err
 		}
-		claimed, err := pgx.CollectRows(rows, scanClaimed)
-		if err != nil {
-			return nil, "", fmt.Errorf("claim due deliveries: %w", clean(err))
+		if len(out) > 0 {
+			return out, lease, nil
 		}
-		if len(claimed) == 0 {
-			continue
-		}
-		slices.SortStableFunc(claimed, func(a, b claimedRow) int { return a.due.Compare(b.due) })
-		out := make([]relay.Delivery, len(claimed))
-		for i := range claimed {
-			out[i] = claimed[i].Delivery
-		}
-		s.leases.add(lease, out, hold)
-		return out, lease, nil
 	}
 	return nil, lease, nil
+}
+
+// ClaimOne is Claim of the oldest due delivery of each of the subscriptions.
+func (s *Store) ClaimOne(ctx context.Context, subscriptions []string, hold time.Duration) ([]relay.Delivery, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	lease := newLease()
+	const sql = `with each as (select distinct id from unnest($6::text[]) as x (id)), candidates as materialized (
+	    select d.event_id, d.webhook_id from each cross join lateral (
+	        select d.event_id, d.webhook_id from webhook_deliveries d
+	        where d.webhook_id = each.id and d.next_attempt_at <= now() and ` + isFree + ` order by d.next_attempt_at limit 1
+	    ) as d
+	), ` + claimCandidates
+	out, err := s.claimed(ctx, sql, lease, hold, len(subscriptions), []string{}, lease, hold.Microseconds(), []string{}, listed(subscriptions))
+	return out, lease, err
+}
+
+// claimed runs a claim and returns what it took, oldest first.
+func (s *Store) claimed(ctx context.Context, sql, lease string, hold time.Duration, args ...any) ([]relay.Delivery, error) {
+	rows, err := s.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("claim due deliveries: %w", clean(err))
+	}
+	claimed, err := pgx.CollectRows(rows, scanClaimed)
+	if err != nil {
+		return nil, fmt.Errorf("claim due deliveries: %w", clean(err))
+	}
+	slices.SortStableFunc(claimed, func(a, b claimedRow) int { return a.due.Compare(b.due) })
+	out := make([]relay.Delivery, len(claimed))
+	for i := range claimed {
+		out[i] = claimed[i].Delivery
+	}
+	if len(out) > 0 {
+		s.leases.add(lease, out, hold)
+	}
+	return out, nil
 }
 
 type claimedRow struct {

@@ -281,6 +281,30 @@ func (l *Ledger) Claim(_ context.Context, limit int, hold time.Duration, busy re
 	return due, lease, nil
 }
 
+// ClaimOne takes one due delivery of each subscription.
+func (l *Ledger) ClaimOne(_ context.Context, subs []string, hold time.Duration) (due []relay.Delivery, lease string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return nil, "", l.refuse
+	}
+	l.serial++
+	lease = fmt.Sprintf("lease-%d", l.serial)
+	now := l.now()
+	oldest := map[string]*waitingRow{}
+	for _, r := range l.free(relay.Busy{}) {
+		id := r.delivery.SubscriptionID
+		if slices.Contains(subs, id) && !r.due.After(now) && (oldest[id] == nil || r.due.Before(oldest[id].due)) {
+			oldest[id] = r
+		}
+	}
+	for _, r := range oldest {
+		r.lease, r.until = lease, now.Add(hold)
+		due = append(due, r.delivery)
+	}
+	return due, lease, nil
+}
+
 // free returns the waiting deliveries that nobody holds.
 func (l *Ledger) free(busy relay.Busy) []*waitingRow {
 	now := l.now()

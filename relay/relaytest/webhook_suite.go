@@ -54,6 +54,7 @@ func LedgerSuite(t *testing.T, open func(t *testing.T) LedgerFixture) {
 		"next due tells the time to the nearest free one":   ledgerNextDue,
 		"a batch holds outcomes of all kinds and many rows": ledgerBigBatch,
 		"a used up quota hides first attempts only":         ledgerClaimFresh,
+		"one delivery of each subscription is claimed":      ledgerClaimOne,
 		"no more is drawn in an hour than the limit":        ledgerQuota,
 		"concurrent draws share one limit":                  ledgerQuotaConcurrently,
 	} {
@@ -416,6 +417,26 @@ func ledgerClaimFresh(t *testing.T, f LedgerFixture) {
 	_, some, err := f.Ledger.NextDue(t.Context(), spent)
 	require.NoError(t, err)
 	require.False(t, some)
+}
+
+func ledgerClaimOne(t *testing.T, f LedgerFixture) {
+	probed, paused, other := f.Subscribe(t), f.Subscribe(t), f.Subscribe(t)
+	for _, id := range []string{probed, paused, other} {
+		settle(t, f, outcome(delivery("young", id), 1, relay.Retry, 2*time.Second), outcome(delivery("old", id), 1, relay.Retry, time.Second),
+			outcome(delivery("later", id), 1, relay.Retry, time.Hour))
+	}
+	f.SetActive(t, paused, false)
+	f.Elapse(t, time.Minute)
+	for _, want := range []string{"evt_old", "evt_young"} {
+		due, lease, err := f.Ledger.ClaimOne(t.Context(), []string{probed, paused, "unheard-of"}, time.Minute)
+		require.NoError(t, err)
+		require.Len(t, due, 1)
+		require.Equal(t, []string{probed, want}, []string{due[0].SubscriptionID, due[0].EventID})
+		require.NotEmpty(t, lease)
+	}
+	due, _, err := f.Ledger.ClaimOne(t.Context(), []string{probed}, time.Minute)
+	require.NoError(t, err)
+	require.Empty(t, due, "claimed, or not due yet")
 }
 
 func draw(t *testing.T, f LedgerFixture, r relay.QuotaRequest) relay.QuotaGrant {

@@ -109,7 +109,8 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e.attempts, e.cut = context.WithCancel(context.Background())
 	e.watcher = newWatcher(cfg.Feed, cfg.Subscriptions, e.dir, e.log, e.observer)
-	e.lanes = newLanes(cfg.Concurrency, cfg.LaneConcurrency, cfg.MaxUnsettled, e.run)
+	e.lanes = newLanes(cfg.Concurrency, cfg.LaneConcurrency, cfg.MaxUnsettled, e.run, e.targetOf)
+	e.lanes.turned = e.breakerTurned
 	e.settler = newSettler(cfg.Ledger, e.log, e.committed)
 	return e, nil
 }
@@ -262,7 +263,7 @@ func (e *Engine) sweep() {
 	defer e.sweeping.Unlock()
 	overdue, aside := e.lanes.sweep()
 	for i, t := range overdue {
-		e.defers(t, aside[i], "")
+		e.defers(t, aside[i])
 	}
 }
 

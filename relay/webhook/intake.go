@@ -90,7 +90,7 @@ func (e *Engine) launch(ctx context.Context, fl *flight, wanted []relay.Delivery
 			continue
 		}
 		if aside, ok := e.lanes.put(t); !ok {
-			e.defers(t, aside, "")
+			e.defers(t, aside)
 		}
 	}
 	e.release(fl, false)

@@ -17,6 +17,8 @@ const (
 	slowAfter  = time.Second     // an endpoint that takes longer is slow
 	proof      = 16              // answers until a lane's speed is known
 	laneIdle   = time.Minute     // without work, before a lane is forgotten
+	// before what is known of an endpoint that fails is forgotten
+	troubleIdle = 10 * time.Minute
 )
 
 // task is one delivery on its way through a lane.
@@ -40,6 +42,9 @@ type lane struct {
 	answers int           // so far, counted up to proof
 	aside   int           // tasks put aside since the last answer
 	used    time.Time     // when the last task came or went
+	target  string        // the endpoint's URL
+	host    string
+	breaker breaker
 }
 
 // capacity is how many tasks may wait: as many as will begin within maxWait. An
@@ -58,9 +63,9 @@ func (l *lane) capacity(concurrency int) int {
 
 // putAside counts a task that the lane has no room for and tells when it may be
 // tried again: later, the longer the endpoint keeps its lane full.
-func (l *lane) putAside() time.Duration {
+func (l *lane) putAside() wait {
 	l.aside++
-	return min(time.Second+time.Duration(l.aside/leastQueue)*500*time.Millisecond, maxWait)
+	return wait{delay: min(time.Second+time.Duration(l.aside/leastQueue)*500*time.Millisecond, maxWait)}
 }
 
 // class is what is known of an endpoint's speed. Each class has its own
@@ -89,11 +94,15 @@ type lanes struct {
 	concurrency  int // attempts under way in each class
 	perLane      int
 	maxUnsettled int
-	run          func(*task) (attempted bool)
+	run          func(*task) answer
+	target       func(id string) string                     // where a subscription points to
+	turned       func(id string, opened bool, failures int) // a breaker opened or closed; may be nil
 
 	mu        sync.Mutex
 	byID      map[string]*lane
 	active    map[*lane]struct{} // those with a task
+	troubled  map[*lane]struct{} // those that are held or probed
+	hosts     map[string]*host   // those that asked for a pause
 	ready     [classes][]*lane   // those that can start a task
 	running   [classes]int       // attempts under way, by their lane's present class
 	waiting   int
@@ -109,17 +118,18 @@ type turn struct {
 	began time.Time
 }
 
-func newLanes(concurrency, perLane, maxUnsettled int, run func(*task) bool) *lanes {
+func newLanes(concurrency, perLane, maxUnsettled int, run func(*task) answer, target func(id string) string) *lanes {
 	return &lanes{
-		concurrency: concurrency, perLane: perLane, maxUnsettled: maxUnsettled, run: run,
-		byID: map[string]*lane{}, active: map[*lane]struct{}{},
+		concurrency: concurrency, perLane: perLane, maxUnsettled: maxUnsettled, run: run, target: target,
+		byID: map[string]*lane{}, active: map[*lane]struct{}{}, troubled: map[*lane]struct{}{}, hosts: map[string]*host{},
 	}
 }
 
 func (s *lanes) lane(id string) *lane {
 	l := s.byID[id]
 	if l == nil {
-		l = &lane{id: id, class: unproven, used: time.Now()}
+		l = &lane{id: id, class: unproven, used: time.Now(), target: s.target(id)}
+		l.host = hostOf(l.target)
 		s.byID[id] = l
 	}
 	return l
@@ -127,10 +137,13 @@ func (s *lanes) lane(id string) *lane {
 
 // put queues a task. It answers false, and for how long to put the task aside,
 // when its lane is full.
-func (s *lanes) put(t *task) (aside time.Duration, ok bool) {
+func (s *lanes) put(t *task) (aside wait, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lane(t.delivery.SubscriptionID)
+	if aside, ok := s.admits(l, time.Now()); !ok {
+		return aside, false
+	}
 	if s.stopped || len(l.queue) >= l.capacity(s.perLane) {
 		return l.putAside(), false
 	}
@@ -141,7 +154,7 @@ func (s *lanes) put(t *task) (aside time.Duration, ok bool) {
 	s.waiting++
 	s.enlist(l)
 	s.start()
-	return 0, true
+	return wait{}, true
 }
 
 // settled tells that n tasks that had begun are settled.
@@ -162,11 +175,17 @@ func (s *lanes) busy() []string {
 			out = append(out, l.id)
 		}
 	}
+	now := time.Now()
+	for l := range s.troubled {
+		if s.refresh(l); l.breaker.probing() || s.held(l, now).delay > 0 {
+			out = append(out, l.id)
+		}
+	}
 	return out
 }
 
 func (s *lanes) limit(l *lane) int {
-	if l.class == slow {
+	if l.class == slow || l.breaker.probing() {
 		return 1
 	}
 	return s.perLane
@@ -174,7 +193,7 @@ func (s *lanes) limit(l *lane) int {
 
 // enlist puts the lane into the ready list of its class when it can start a task.
 func (s *lanes) enlist(l *lane) {
-	if !l.ready && len(l.queue) > 0 && len(l.starts) < s.limit(l) {
+	if !l.ready && len(l.queue) > 0 && len(l.starts) < s.limit(l) && s.held(l, time.Now()).delay == 0 {
 		l.ready = true
 		s.ready[l.class] = append(s.ready[l.class], l)
 	}
@@ -196,9 +215,9 @@ func (s *lanes) start() {
 func (s *lanes) work(t turn) {
 	defer s.workers.Done()
 	for ok := true; ok; {
-		attempted := s.run(t.task)
+		a := s.run(t.task)
 		s.mu.Lock()
-		s.finish(t, attempted)
+		s.finish(t, a)
 		t, ok = s.pick()
 		s.mu.Unlock()
 	}
@@ -211,7 +230,7 @@ func (s *lanes) pick() (turn, bool) {
 		s.ready[c][0] = nil
 		s.ready[c] = s.ready[c][1:]
 		l.ready = false
-		if l.class != c || len(l.queue) == 0 || len(l.starts) >= s.limit(l) {
+		if l.class != c || len(l.queue) == 0 || len(l.starts) >= s.limit(l) || s.held(l, time.Now()).delay > 0 {
 			s.enlist(l) // it changed while it stood in the list
 			continue
 		}
@@ -250,16 +269,17 @@ func (s *lanes) startable() class {
 func (s *lanes) total() int { return s.running[fast] + s.running[unproven] + s.running[slow] }
 
 // finish frees a task's place and learns from how long its attempt took.
-func (s *lanes) finish(t turn, attempted bool) {
+func (s *lanes) finish(t turn, a answer) {
 	l, now := t.lane, time.Now()
 	if i := slices.Index(l.starts, t.began); i >= 0 {
 		l.starts = slices.Delete(l.starts, i, i+1)
 	}
 	s.running[l.class]--
 	l.used = now
-	if attempted {
+	if a.attempted {
 		l.aside = 0
 		l.learn(max(now.Sub(t.began), time.Microsecond))
+		s.learned(l, a, now)
 	}
 	s.classify(l)
 	s.enlist(l)
@@ -303,11 +323,19 @@ func (s *lanes) classify(l *lane) {
 // sweep finds endpoints that hang before they answer, so that they give up their
 // places, and takes out the tasks that waited too long or are more than a slow
 // lane may hold. It is to be called a few times a second.
-func (s *lanes) sweep() (overdue []*task, aside []time.Duration) {
+func (s *lanes) sweep() (overdue []*task, aside []wait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	s.forgive(now)
 	for l := range s.active {
+		if w := s.held(l, now); w.delay > 0 {
+			for _, t := range l.queue {
+				overdue, aside = append(overdue, t), append(aside, w)
+			}
+			s.waiting -= len(l.queue)
+			l.queue = nil
+		}
 		if len(l.starts) > 0 {
 			l.latency = max(l.latency, oldest(l.starts, now))
 		}
@@ -352,8 +380,11 @@ func (s *lanes) reap() {
 	defer s.mu.Unlock()
 	now := time.Now()
 	for id, l := range s.byID {
-		if _, active := s.active[l]; !active && now.Sub(l.used) > laneIdle {
+		_, active := s.active[l]
+		_, troubled := s.troubled[l]
+		if !active && now.Sub(l.used) > laneIdle && (!troubled || now.Sub(l.used) > troubleIdle) {
 			delete(s.byID, id)
+			delete(s.troubled, l)
 		}
 	}
 }
@@ -376,7 +407,7 @@ func (s *lanes) stop() []*task {
 func (s *lanes) load() Load {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Load{Lanes: len(s.byID), Waiting: s.waiting, Running: s.total(), Unsettled: s.unsettled}
+	out := Load{Lanes: len(s.byID), Waiting: s.waiting, Running: s.total(), Unsettled: s.unsettled, Open: len(s.troubled)}
 	for l := range s.active {
 		if l.class == slow {
 			out.Slow++

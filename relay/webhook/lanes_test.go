@@ -24,11 +24,13 @@ type bench struct {
 	order map[string][]int
 	most  int
 	now   int
+	says  map[string]answer // of endpoints; others take what they get
+	hosts map[string]string // of endpoints; others have one each
 }
 
 func newBench(concurrency, perLane int, takes func(id string) time.Duration) *bench {
-	b := &bench{order: map[string][]int{}}
-	b.lanes = newLanes(concurrency, perLane, 1000, func(t *task) bool {
+	b := &bench{order: map[string][]int{}, says: map[string]answer{}, hosts: map[string]string{}}
+	b.lanes = newLanes(concurrency, perLane, 1000, func(t *task) answer {
 		id := t.delivery.SubscriptionID
 		b.mu.Lock()
 		b.order[id] = append(b.order[id], t.delivery.Attempts)
@@ -40,9 +42,35 @@ func newBench(concurrency, perLane int, takes func(id string) time.Duration) *be
 		b.now--
 		b.mu.Unlock()
 		b.lanes.settled(1)
-		return true
-	})
+		return b.answer(id)
+	}, func(id string) string { return "https://" + b.host(id) + "/" + id })
 	return b
+}
+
+// say sets how an endpoint answers.
+func (b *bench) say(id string, a answer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a.attempted = true
+	b.says[id] = a
+}
+
+func (b *bench) answer(id string) answer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a, ok := b.says[id]; ok {
+		return a
+	}
+	return answer{attempted: true, worked: true}
+}
+
+func (b *bench) host(id string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h, ok := b.hosts[id]; ok {
+		return h
+	}
+	return id + ".example.com"
 }
 
 func (b *bench) put(id string, n int) bool {
@@ -227,7 +255,7 @@ func TestLaneHoldsWhatWillBeginInTime(t *testing.T) {
 func TestNoTaskBeginsWhileTooManyAreUnsettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var begun atomic.Int64
-		l := newLanes(100, 100, 10, func(*task) bool { begun.Add(1); return true })
+		l := newLanes(100, 100, 10, func(*task) answer { begun.Add(1); return answer{attempted: true, worked: true} }, func(string) string { return "" })
 		for range 50 {
 			l.put(&task{delivery: relay.Delivery{SubscriptionID: "a"}})
 		}

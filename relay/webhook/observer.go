@@ -38,6 +38,7 @@ type Load struct {
 	Events    int // taken from the feed and not acked
 	Lanes     int // endpoints with work or with recent work
 	Slow      int // of these, endpoints that take long to answer
+	Open      int // of these, endpoints that asked for a pause, or fail and are only probed
 	Waiting   int // deliveries queued in lanes
 	Running   int // attempts under way
 	Unsettled int // outcomes not yet in a committed ledger batch

@@ -147,10 +147,12 @@ func (s *share) take(id string) bool {
 }
 
 // wait is how long what is beyond the quota waits, and why.
-func (s *share) wait(limit int) (time.Duration, string) {
+func (s *share) wait(limit int) wait {
 	spread := time.Duration(rand.Int64N(int64(quotaSpread))) //nolint:gosec // jitter
-	return max(s.next, 0) + spread,
-		fmt.Sprintf("quota: %d deliveries an hour have begun (max_triggers_per_hour), the rest waits for the next full hour", limit)
+	return wait{
+		max(s.next, 0) + spread,
+		fmt.Sprintf("quota: %d deliveries an hour have begun (max_triggers_per_hour), the rest waits for the next full hour", limit),
+	}
 }
 
 // refund takes back what a share did not use.
@@ -279,8 +281,7 @@ func (e *Engine) count(t *task, s *share) bool {
 		t.counted = s.hour
 		return true
 	}
-	delay, reason := s.wait(e.limitOf(id))
 	e.observer.throttled()
-	e.defers(t, delay, reason)
+	e.defers(t, s.wait(e.limitOf(id)))
 	return false
 }

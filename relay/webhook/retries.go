@@ -192,6 +192,9 @@ func (e *Engine) claimOnce(ctx context.Context) (time.Duration, error) {
 	if err := e.place(ctx, due, lease); err != nil {
 		return 0, err
 	}
+	if err := e.claimProbes(ctx); err != nil {
+		return 0, err
+	}
 	if len(due) > 0 {
 		e.claims.fruitless = 0
 	}
@@ -218,6 +221,21 @@ func (e *Engine) claimOnce(ctx context.Context) (time.Duration, error) {
 	wait = min(pollSoon<<e.claims.fruitless, pollBusy)
 	e.claims.fruitless = min(e.claims.fruitless+1, 8)
 	return wait, nil
+}
+
+// claimProbes takes one delivery for each endpoint that may be asked whether it works
+// again.
+func (e *Engine) claimProbes(ctx context.Context) error {
+	subs := e.lanes.probes()
+	if len(subs) == 0 {
+		return nil
+	}
+	due, lease, err := e.cfg.Ledger.ClaimOne(ctx, subs[:min(len(subs), claimLimit)], e.hold())
+	if err != nil {
+		return err
+	}
+	e.claims.begin(lease, len(due))
+	return e.place(ctx, due, lease)
 }
 
 // busy names the subscriptions that nothing is to be claimed of.

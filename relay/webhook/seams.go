@@ -85,6 +85,8 @@ type Due interface {
 	// over. The lease names this claim: it goes into Outcome.Leased, Renew and
 	// Free. No two claims have the same one.
 	Claim(ctx context.Context, limit int, hold time.Duration, busy relay.Busy) (due []relay.Delivery, lease string, err error)
+	// ClaimOne is Claim of the oldest due delivery of each of the subscriptions.
+	ClaimOne(ctx context.Context, subscriptions []string, hold time.Duration) (due []relay.Delivery, lease string, err error)
 	// Renew keeps everything that is still held under the leases for another hold.
 	Renew(ctx context.Context, leases []string, hold time.Duration) error
 	// Free gives claimed deliveries back unattempted, due at once. What the lease

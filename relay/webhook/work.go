@@ -16,9 +16,9 @@ import (
 const brokenPause = time.Minute
 
 // run takes one delivery through its attempt. The subscription is looked up
-// again: it may have changed while the delivery waited. It reports whether the
-// endpoint was asked.
-func (e *Engine) run(t *task) (attempted bool) {
+// again: it may have changed while the delivery waited. It reports what was seen of
+// the endpoint.
+func (e *Engine) run(t *task) (seen answer) {
 	sub := e.dir.get(t.delivery.SubscriptionID)
 	defer func() {
 		if r := recover(); r != nil {
@@ -28,22 +28,42 @@ func (e *Engine) run(t *task) (attempted bool) {
 	switch {
 	case sub == nil: // deleted: silence
 		e.drop(t, false)
-		return false
+		return answer{}
 	case !sub.Active:
-		e.defers(t, pollIdle, "")
-		return false
+		e.defers(t, wait{delay: pollIdle})
+		return answer{}
 	case sub.Broken != nil:
-		e.defers(t, brokenPause, "")
-		return false
+		e.defers(t, wait{delay: brokenPause})
+		return answer{}
 	}
 	a := e.sender.Send(e.attempts, t.delivery, sub)
 	if a == nil { // cut off by the end of the drain: nothing is known
 		e.drop(t, true)
-		return false
+		return answer{}
 	}
 	e.observer.attempted(FailureClass(a.Error), a.Duration)
-	e.settle(t, e.policy.outcome(t.delivery, sub, a, rand.Float64())) //nolint:gosec // jitter
-	return true
+	o := e.policy.outcome(t.delivery, sub, a, rand.Float64()) //nolint:gosec // jitter
+	seen = answerOf(&o)
+	e.settle(t, o)
+	return seen
+}
+
+// targetOf is where a subscription points to, empty for one that is not known.
+func (e *Engine) targetOf(id string) string {
+	if sub := e.dir.get(id); sub != nil {
+		return sub.TargetURL
+	}
+	return ""
+}
+
+// breakerTurned tells of an endpoint that is only probed from now on, or not any
+// more.
+func (e *Engine) breakerTurned(id string, opened bool, failures int) {
+	if opened {
+		e.log.Warn("endpoint fails, its deliveries wait while it is probed", "subscription_id", id, "failures", failures)
+		return
+	}
+	e.log.Info("endpoint works again", "subscription_id", id)
 }
 
 // runPanicked makes a panic a failed attempt of the one delivery.
@@ -71,10 +91,10 @@ func panicText(r any) string {
 	return fmt.Sprintf("%T", r)
 }
 
-// defers puts a task aside without an attempt. The reason may be empty.
-func (e *Engine) defers(t *task, delay time.Duration, reason string) {
+// defers puts a task aside without an attempt.
+func (e *Engine) defers(t *task, w wait) {
 	e.uncount(t)
-	e.settle(t, relay.Outcome{Delivery: t.delivery, Kind: relay.Deferred, Delay: delay, Reason: reason})
+	e.settle(t, relay.Outcome{Delivery: t.delivery, Kind: relay.Deferred, Delay: w.delay, Reason: w.reason})
 }
 
 // uncount gives back the quota of a task that was not attempted.
