@@ -146,7 +146,9 @@ func (s *Sender) setHeaders(h http.Header, a *relay.Attempt, d relay.Delivery, s
 	set(HeaderTimestamp, "webhook-timestamp", timestamp, timestamp)
 	set(HeaderAttempt, "webhook-attempt", number, number)
 	if len(sub.Secrets) > 0 {
-		set(HeaderSignature, "webhook-signature", standard, "v1,"+mask)
+		set(HeaderSignature, "webhook-signature", standard, masked(standard))
+	}
+	if hub != "" {
 		set(HeaderHubSignature, "x-hub-signature-256", hub, "sha256="+mask)
 	}
 	a.RequestHeaders = logged

@@ -102,7 +102,7 @@ func TestRequestCarriesTheExactBodyAndSignaturesTheLibraryAccepts(t *testing.T) 
 		require.NoError(t, lib.Verify(body, got.Header))
 	}
 
-	require.Equal(t, "v1,***", a.RequestHeaders["webhook-signature"])
+	require.Equal(t, "v1,*** v1,***", a.RequestHeaders["webhook-signature"])
 	require.Equal(t, "sha256=***", a.RequestHeaders["x-hub-signature-256"])
 	require.Equal(t, got.Header.Get("Webhook-Timestamp"), a.RequestHeaders["webhook-timestamp"])
 }
