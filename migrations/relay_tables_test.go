@@ -213,13 +213,14 @@ var relayDuplicates = map[string][]violation{
 		{"event_mappings_pkey", seedRow{"id": "'m'", "match_new": `jsonb_build_object('n', clock_timestamp())`}},
 		{"event_mappings_rule_key", seedRow{"match_new": `'{"a": 1}'`}},
 	},
-	"webhook_deliveries":    {{"webhook_deliveries_pkey", nil}},
-	"webhook_dead_letters":  {{"webhook_dead_letters_pkey", seedRow{"id": "'d'"}}},
-	"rate_limit_windows":    {{"rate_limit_windows_pkey", nil}},
-	"relay_backfills":       {{"relay_backfills_pkey", seedRow{"id": "'b'"}}},
-	"relay_backfill_chunks": {{"relay_backfill_chunks_pkey", nil}},
-	"relay_stream_audits":   {{"relay_stream_audits_pkey", nil}},
-	"relay_stream_holes":    {{"relay_stream_holes_pkey", nil}},
+	"webhook_deliveries":       {{"webhook_deliveries_pkey", nil}},
+	"webhook_dead_letters":     {{"webhook_dead_letters_pkey", seedRow{"id": "'d'"}}},
+	"rate_limit_windows":       {{"rate_limit_windows_pkey", nil}},
+	"relay_backfills":          {{"relay_backfills_pkey", seedRow{"id": "'b'"}}},
+	"relay_backfill_chunks":    {{"relay_backfill_chunks_pkey", nil}},
+	"relay_stream_audits":      {{"relay_stream_audits_pkey", nil}},
+	"relay_stream_holes":       {{"relay_stream_holes_pkey", nil}},
+	"webhook_previous_secrets": {{"webhook_previous_secrets_pkey", nil}},
 }
 
 func TestEveryConstraintOfTheRelaysTablesRefusesItsViolation(t *testing.T) {
