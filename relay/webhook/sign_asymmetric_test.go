@@ -222,5 +222,6 @@ func TestNewSecretsHaveTheDocumentedForm(t *testing.T) {
 	private, public := NewKeyPair()
 	require.Regexp(t, `^whsk_[A-Za-z0-9+/]{86}==$`, private.Reveal())
 	require.Regexp(t, `^whpk_[A-Za-z0-9+/]{43}=$`, public)
-	require.NotEqual(t, NewSharedSecret().Reveal(), NewSharedSecret().Reveal())
+	one, other := NewSharedSecret(), NewSharedSecret()
+	require.NotEqual(t, one.Reveal(), other.Reveal())
 }

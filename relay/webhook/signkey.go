@@ -110,7 +110,7 @@ func sharedKey(s string) ([]byte, error) {
 // NewSharedSecret draws a whsec_ secret: relay and receiver both hold it.
 func NewSharedSecret() secret.String {
 	key := make([]byte, sharedKeySize)
-	rand.Read(key) //nolint:errcheck // it cannot fail: the program ends first
+	rand.Read(key) // it cannot fail: the program ends first
 	return secret.New(sharedPrefix + base64.StdEncoding.EncodeToString(key))
 }
 
@@ -118,7 +118,7 @@ func NewSharedSecret() secret.String {
 // and public, whpk_, what receivers verify with. The public key is no secret.
 func NewKeyPair() (private secret.String, public string) {
 	seed := make([]byte, ed25519.SeedSize)
-	rand.Read(seed) //nolint:errcheck // it cannot fail: the program ends first
+	rand.Read(seed) // it cannot fail: the program ends first
 	key := ed25519.NewKeyFromSeed(seed)
 	return secret.New(privatePrefix + base64.StdEncoding.EncodeToString(key)),
 		publicPrefix + base64.StdEncoding.EncodeToString(key[ed25519.SeedSize:])
