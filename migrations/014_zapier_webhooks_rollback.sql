@@ -10,6 +10,9 @@ set local lock_timeout = '10s';
 
 do $$
 begin
+    if to_regclass('webhook_previous_secrets') is not null then
+        raise exception 'webhook_previous_secrets refers to zapier_webhooks: roll back 022 first';
+    end if;
     if to_regclass('webhook_deliveries') is not null then
         raise exception 'webhook_deliveries refers to zapier_webhooks: roll back 018 first';
     end if;

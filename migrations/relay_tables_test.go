@@ -15,7 +15,7 @@ import (
 var relayTables = []string{
 	"outbox_events", "relay_checkpoints", "relay_catalog_versions", "event_mappings",
 	"webhook_deliveries", "webhook_dead_letters", "rate_limit_windows", "relay_backfills", "relay_backfill_chunks",
-	"relay_stream_audits", "relay_stream_holes",
+	"relay_stream_audits", "relay_stream_holes", "webhook_previous_secrets",
 }
 
 // relayNew returns a database at the head of the migrations, with user u1 and webhook w1.
@@ -64,6 +64,8 @@ func relayFill(db *pgtest.DB) {
 		    ('b1', 'relay', 'public.things', 'type is null', 'running', '{onet,15}', 3, 9, '2024-01-01', '2024-01-02');
 		insert into relay_backfill_chunks values ('b1', 3, 'relay', '[{"k": ["onet", "15"]}]', '[]');
 
+		insert into webhook_previous_secrets values ('w1', 'whsec_b2xk', '2024-01-03', '2024-01-02');
+
 		insert into relay_stream_audits values
 		    ('relay', 'EVENTS', '2024-01-01', '{"seq": 1}', '[{"seq": 9}]', 9, 'A/B:3:0', '2024-01-02', '2024-01-02');
 		insert into relay_stream_holes values
@@ -77,6 +79,7 @@ func TestRelayTablesHaveTheirColumns(t *testing.T) {
 		"outbox_events": 18, "relay_checkpoints": 13, "relay_catalog_versions": 4, "event_mappings": 19,
 		"webhook_deliveries": 18, "webhook_dead_letters": 15, "rate_limit_windows": 4,
 		"relay_backfills": 22, "relay_backfill_chunks": 5, "relay_stream_audits": 9, "relay_stream_holes": 15,
+		"webhook_previous_secrets": 4,
 	} {
 		require.Equal(t, want, pgtest.One[int](db, `
 			select count(*) from information_schema.columns where table_schema = 'public' and table_name = $1`, table), table)
@@ -102,11 +105,17 @@ var relayValid = map[string]seedRow{
 	"relay_stream_holes": {
 		"slot_name": "'relay'", "stream": "'EVENTS'", "stream_created_at": "'2024-01-01'", "reason": "'stream_hole'", "after_seq": "3", "before_seq": "5",
 	},
+	"webhook_previous_secrets": {"webhook_id": "'w1'", "signing_secret": "'whsec_b2xk'", "valid_until": "'2024-01-01'"},
 }
 
 const bigFilter = `jsonb_build_object('a', repeat('x', 16384))`
 
 var relayViolations = map[string][]violation{
+	"webhook_previous_secrets": {
+		{"webhook_previous_secrets_webhook_id_fkey", seedRow{"webhook_id": "'nobody'"}},
+		{"webhook_previous_secrets_signing_secret_check", seedRow{"signing_secret": "' '"}},
+		{"webhook_previous_secrets_valid_until_check", seedRow{"valid_until": "'infinity'"}},
+	},
 	"outbox_events": {
 		{"outbox_events_event_id_check", seedRow{"event_id": "'evt_1'"}},
 		{"outbox_events_event_type_fkey", seedRow{"event_type": "'order.paid'"}},
@@ -204,13 +213,14 @@ var relayDuplicates = map[string][]violation{
 		{"event_mappings_pkey", seedRow{"id": "'m'", "match_new": `jsonb_build_object('n', clock_timestamp())`}},
 		{"event_mappings_rule_key", seedRow{"match_new": `'{"a": 1}'`}},
 	},
-	"webhook_deliveries":    {{"webhook_deliveries_pkey", nil}},
-	"webhook_dead_letters":  {{"webhook_dead_letters_pkey", seedRow{"id": "'d'"}}},
-	"rate_limit_windows":    {{"rate_limit_windows_pkey", nil}},
-	"relay_backfills":       {{"relay_backfills_pkey", seedRow{"id": "'b'"}}},
-	"relay_backfill_chunks": {{"relay_backfill_chunks_pkey", nil}},
-	"relay_stream_audits":   {{"relay_stream_audits_pkey", nil}},
-	"relay_stream_holes":    {{"relay_stream_holes_pkey", nil}},
+	"webhook_deliveries":       {{"webhook_deliveries_pkey", nil}},
+	"webhook_dead_letters":     {{"webhook_dead_letters_pkey", seedRow{"id": "'d'"}}},
+	"rate_limit_windows":       {{"rate_limit_windows_pkey", nil}},
+	"relay_backfills":          {{"relay_backfills_pkey", seedRow{"id": "'b'"}}},
+	"relay_backfill_chunks":    {{"relay_backfill_chunks_pkey", nil}},
+	"relay_stream_audits":      {{"relay_stream_audits_pkey", nil}},
+	"relay_stream_holes":       {{"relay_stream_holes_pkey", nil}},
+	"webhook_previous_secrets": {{"webhook_previous_secrets_pkey", nil}},
 }
 
 func TestEveryConstraintOfTheRelaysTablesRefusesItsViolation(t *testing.T) {

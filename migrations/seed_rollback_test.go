@@ -183,7 +183,7 @@ func TestSeedRollbackOutOfOrderIsRefused(t *testing.T) {
 	require.Contains(t, out, "roll back 014 first")
 
 	for _, later := range []struct{ table, migration string }{
-		{"webhook_deliveries", "018"}, {"event_mappings", "016"}, {"outbox_events", "015"},
+		{"webhook_previous_secrets", "022"}, {"webhook_deliveries", "018"}, {"event_mappings", "016"}, {"outbox_events", "015"},
 	} {
 		db.Exec(`create table ` + later.table + ` (event_type text references zapier_webhook_events)`)
 		out, err := db.Psql("-f", "014_zapier_webhooks_rollback.sql")

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/dot-do/relay/filters"
@@ -17,6 +18,7 @@ type Subscription struct {
 	Broken     error           // why Filter is nil, or why the row cannot be used (secret that cannot be opened)
 	TargetURL  string          // a capability: never logged
 	Secrets    []secret.String // signing secrets, newest first; empty: sent unsigned
+	Retiring   *RetiringSecret // the one before the newest, nil when there is none
 	Active     bool
 	MaxRetries int           // attempts after the first
 	Backoff    time.Duration // first retry delay when no global schedule is set
@@ -35,6 +37,22 @@ type Subscription struct {
 	// status now and decides what is sent; the gaps decide what is wanted, so that
 	// an event from before a pause is for the row however late it is matched.
 	Gaps []Gap
+}
+
+// RetiringSecret is the signing secret before the newest: receivers may go on
+// verifying with it until then.
+type RetiringSecret struct {
+	Secret secret.String
+	Until  time.Time
+}
+
+// SecretsAt are the secrets that sign a request sent at that time, newest first. A
+// subscription without a secret is sent unsigned, whatever it had before.
+func (s *Subscription) SecretsAt(at time.Time) []secret.String {
+	if s.Retiring == nil || len(s.Secrets) == 0 || !at.Before(s.Retiring.Until) {
+		return s.Secrets
+	}
+	return append(slices.Clip(s.Secrets), s.Retiring.Secret)
 }
 
 // Gap is a pause of a subscription, by the stream sequences of its announcements.

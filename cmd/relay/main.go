@@ -67,7 +67,7 @@ type cli struct {
 	Backfill backfillCmd `cmd:"" help:"Publish the rows that a table already has, while the relay streams."`
 	Doctor   doctorCmd   `cmd:"" help:"Check the whole path and say the remedy for each finding."`
 	Filters  filtersCmd  `cmd:"" help:"Check filters, and try them on events."`
-	Webhooks webhooksCmd `cmd:"" help:"List and show subscriptions, pause and resume them."`
+	Webhooks webhooksCmd `cmd:"" help:"Look after the subscriptions in zapier_webhooks."`
 	Health   healthCmd   `cmd:"" help:"Ask a running relay whether it is ready; for container health checks."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

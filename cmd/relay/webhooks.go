@@ -19,6 +19,8 @@ type webhooksCmd struct {
 	Show   webhooksShowCmd   `cmd:"" help:"Show a subscription. Its secret is never shown."`
 	Pause  webhooksPauseCmd  `cmd:"" help:"Make a subscription inactive: it gets nothing meanwhile."`
 	Resume webhooksResumeCmd `cmd:"" help:"Make a subscription active again."`
+
+	RotateSecret webhooksRotateCmd `cmd:"" help:"Give a webhook a new signing secret; the old one stays valid for a while."`
 }
 
 type webhooksListCmd struct {

@@ -60,7 +60,7 @@ func tables() []string {
 	return []string{
 		"zapier_webhook_events", "zapier_webhooks", "zapier_webhook_logs", "event_mappings", "outbox_events",
 		"relay_checkpoints", "relay_catalog_versions", "webhook_deliveries", "webhook_dead_letters", "rate_limit_windows",
-		"relay_backfills", "relay_backfill_chunks",
+		"relay_backfills", "relay_backfill_chunks", "webhook_previous_secrets",
 	}
 }
 

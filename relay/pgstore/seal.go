@@ -57,7 +57,7 @@ func (p *plainSecrets) addOverflow() {
 	p.overflow = true
 }
 
-// SealPlaintext seals the plain signing secrets that All and Read came across, and
+// SealPlaintext seals the plain signing secrets, present and previous, that All and Read came across, and
 // returns how many. It costs nothing when there were none. Rows that somebody
 // else is changing are left for the next call, and so is everything after an
 // error. Without a keyring it does nothing.
@@ -96,45 +96,14 @@ func (s *Store) sealRows(ctx context.Context, ids []string) (done int, skipped [
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var present []string
-		rows, err := tx.Query(ctx, `select id from zapier_webhooks where id = any($1) and signing_secret is not null`, ids)
-		if err != nil {
-			return err
-		}
-		if present, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
-			return err
-		}
-		// A locked row keeps its secret until the update below.
-		rows, err = tx.Query(ctx, `
-			select id, signing_secret from zapier_webhooks
-			where id = any($1) and signing_secret is not null order by id for no key update skip locked`, ids)
-		if err != nil {
-			return err
-		}
-		locked := map[string]bool{}
-		var sealedIDs, sealed []string
-		var id, stored string
-		_, err = pgx.ForEachRow(rows, []any{&id, &stored}, func() error {
-			locked[id] = true
-			if secret.IsEnvelope(stored) {
-				return nil
+		for _, table := range secretTables() {
+			n, left, err := s.sealTable(ctx, tx, table, ids)
+			if err != nil {
+				return err
 			}
-			envelope, err := s.keyring.Seal(secret.New(stored), secretAAD(id))
-			sealedIDs, sealed = append(sealedIDs, id), append(sealed, envelope)
-			return err
-		})
-		if err != nil {
-			return err
+			done, skipped = done+n, append(skipped, left...)
 		}
-		skipped = slices.DeleteFunc(present, func(id string) bool { return locked[id] })
-		if len(sealedIDs) == 0 {
-			return nil
-		}
-		tag, err := tx.Exec(ctx, `
-			update zapier_webhooks w set signing_secret = x.sealed
-			from unnest($1::text[], $2::text[]) as x (id, sealed) where w.id = x.id`, sealedIDs, sealed)
-		done = int(tag.RowsAffected())
-		return err
+		return nil
 	})
 	if err != nil {
 		return 0, nil, err
@@ -142,13 +111,63 @@ func (s *Store) sealRows(ctx context.Context, ids []string) (done int, skipped [
 	return done, skipped, nil
 }
 
+// secretTable is where signing secrets stand: in the column signing_secret of the rows
+// that key names by the subscription's id.
+type secretTable struct{ name, key string }
+
+func secretTables() []secretTable {
+	return []secretTable{{"zapier_webhooks", "id"}, {"webhook_previous_secrets", "webhook_id"}}
+}
+
+func (s *Store) sealTable(ctx context.Context, tx pgx.Tx, table secretTable, ids []string) (done int, skipped []string, err error) {
+	var present []string
+	rows, err := tx.Query(ctx, `select `+table.key+` from `+table.name+` where `+table.key+` = any($1) and signing_secret is not null`, ids)
+	if err != nil {
+		return 0, nil, err
+	}
+	if present, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || len(present) == 0 {
+		return 0, nil, err
+	}
+	// A locked row keeps its secret until the update below.
+	rows, err = tx.Query(ctx, `
+		select `+table.key+`, signing_secret from `+table.name+`
+		where `+table.key+` = any($1) and signing_secret is not null order by 1 for no key update skip locked`, ids)
+	if err != nil {
+		return 0, nil, err
+	}
+	locked := map[string]bool{}
+	var sealedIDs, sealed []string
+	var id, stored string
+	_, err = pgx.ForEachRow(rows, []any{&id, &stored}, func() error {
+		locked[id] = true
+		if secret.IsEnvelope(stored) {
+			return nil
+		}
+		envelope, err := s.keyring.Seal(secret.New(stored), secretAAD(id))
+		sealedIDs, sealed = append(sealedIDs, id), append(sealed, envelope)
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	skipped = slices.DeleteFunc(present, func(id string) bool { return locked[id] })
+	if len(sealedIDs) == 0 {
+		return 0, skipped, nil
+	}
+	tag, err := tx.Exec(ctx, `
+		update `+table.name+` w set signing_secret = x.sealed
+		from unnest($1::text[], $2::text[]) as x (id, sealed) where w.`+table.key+` = x.id`, sealedIDs, sealed)
+	return int(tag.RowsAffected()), skipped, err
+}
+
 // findPlain remembers plain rows anew, a page at a time, until the memory is full.
 func (s *Store) findPlain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `
-		select id from zapier_webhooks
-		where signing_secret is not null and not starts_with(signing_secret, 'enc:v1:') limit $1`, maxPlain+1)
+		select id from zapier_webhooks where not starts_with(signing_secret, 'enc:v1:')
+		union all
+		select webhook_id from webhook_previous_secrets where not starts_with(signing_secret, 'enc:v1:') limit $1`, maxPlain+1)
 	if err != nil {
 		return fmt.Errorf("look for plain signing secrets: %w", clean(err))
 	}

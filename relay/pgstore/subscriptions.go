@@ -25,17 +25,17 @@ const (
 // which events came before. A filter that is NULL selects nothing, as in SQL: the text
 // null is a filter that cannot be used.
 const selectSubscription = `
-	select id, user_id, coalesce(tenant_id, ''), event_type, coalesce(filters::text, 'null'), target_url, signing_secret,
-	       status = 'active', max_retries, retry_backoff_seconds, max_triggers_per_hour,
-	       case when isfinite(created_at) and created_at <= clock_timestamp() then created_at else 'epoch' end
-	from zapier_webhooks `
+	select w.id, user_id, coalesce(tenant_id, ''), event_type, coalesce(filters::text, 'null'), target_url, w.signing_secret,
+	       p.signing_secret, p.valid_until, status = 'active', max_retries, retry_backoff_seconds, max_triggers_per_hour,
+	       case when isfinite(w.created_at) and w.created_at <= clock_timestamp() then w.created_at else 'epoch' end
+	from zapier_webhooks w left join webhook_previous_secrets p on p.webhook_id = w.id `
 
 // All calls fn for every subscription in the order of their ids, a page at a
 // time; the pages are not of one moment. An error of fn ends it.
 func (s *Store) All(ctx context.Context, fn func(relay.Subscription) error) error {
 	r := newRowReader(s)
 	for after, more := "", true; more; {
-		page, err := r.read(ctx, selectSubscription+`where id > $1 order by id limit $2`, after, pageRows)
+		page, err := r.read(ctx, selectSubscription+`where w.id > $1 order by w.id limit $2`, after, pageRows)
 		if err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (s *Store) Read(ctx context.Context, ids []string) ([]relay.Subscription, e
 	var out []relay.Subscription
 	for len(ids) > 0 {
 		n := min(len(ids), pageRows)
-		page, err := r.read(ctx, selectSubscription+`where id = any($1)`, ids[:n])
+		page, err := r.read(ctx, selectSubscription+`where w.id = any($1)`, ids[:n])
 		if err != nil {
 			return nil, err
 		}
@@ -136,12 +136,13 @@ func (r *rowReader) subscription(row pgx.CollectableRow) (relay.Subscription, er
 	var (
 		sub             relay.Subscription
 		filter          string
-		stored          *string
+		stored, before  *string
+		until           *time.Time
 		backoff         int64
 		retries, hourly int32
 	)
 	err := row.Scan(&sub.ID, &sub.Owner.UserID, &sub.Owner.TenantID, &sub.EventType, &filter, &sub.TargetURL, &stored,
-		&sub.Active, &retries, &backoff, &hourly, &sub.CreatedAt)
+		&before, &until, &sub.Active, &retries, &backoff, &hourly, &sub.CreatedAt)
 	if err != nil {
 		return sub, err
 	}
@@ -159,10 +160,32 @@ func (r *rowReader) subscription(row pgx.CollectableRow) (relay.Subscription, er
 			sub.Secrets = []secret.String{opened}
 		}
 	}
+	if before != nil && until != nil {
+		if err := r.retire(&sub, *before, *until); err != nil {
+			sub.Broken = errors.Join(sub.Broken, err)
+		}
+	}
 	if sub.Broken != nil {
 		sub.Filter = nil
 	}
 	return sub, nil
+}
+
+// retire reads the secret before the present one. One whose time is over is not
+// opened, so that it cannot break the row; it is sealed all the same.
+func (r *rowReader) retire(sub *relay.Subscription, stored string, until time.Time) error {
+	if !until.After(time.Now()) {
+		if r.store.keyring != nil && !secret.IsEnvelope(stored) {
+			r.store.plain.add(sub.ID)
+		}
+		return nil
+	}
+	opened, err := r.store.open(sub.ID, stored)
+	if err != nil {
+		return fmt.Errorf("webhook_previous_secrets: %w", err)
+	}
+	sub.Retiring = &relay.RetiringSecret{Secret: opened, Until: until}
+	return nil
 }
 
 func (r *rowReader) intern(s string) string {
@@ -209,4 +232,6 @@ func (s *Store) open(id, stored string) (secret.String, error) {
 	return opened, nil
 }
 
+// secretAAD is the same for a secret and for the one before it: a rotation copies the
+// envelope from one column to the other, also where the key is not known.
 func secretAAD(id string) string { return secret.AAD("zapier_webhooks", "signing_secret", id) }

@@ -125,9 +125,9 @@ func postRequest(ctx context.Context, target *url.URL, body []byte) *http.Reques
 func (s *Sender) setHeaders(h http.Header, a *relay.Attempt, d relay.Delivery, sub *relay.Subscription) error {
 	id := relay.WebhookID(d.EventID, d.SubscriptionID)
 	var standard, hub string
-	if len(sub.Secrets) > 0 {
+	if secrets := sub.SecretsAt(a.StartedAt); len(secrets) > 0 {
 		var err error
-		if standard, hub, err = signatures(sub.Secrets, id, a.StartedAt, d.Body); err != nil {
+		if standard, hub, err = signatures(secrets, id, a.StartedAt, d.Body); err != nil {
 			return err
 		}
 	}
@@ -145,8 +145,10 @@ func (s *Sender) setHeaders(h http.Header, a *relay.Attempt, d relay.Delivery, s
 	set(HeaderID, "webhook-id", id, id)
 	set(HeaderTimestamp, "webhook-timestamp", timestamp, timestamp)
 	set(HeaderAttempt, "webhook-attempt", number, number)
-	if len(sub.Secrets) > 0 {
-		set(HeaderSignature, "webhook-signature", standard, "v1,"+mask)
+	if standard != "" {
+		set(HeaderSignature, "webhook-signature", standard, masked(standard))
+	}
+	if hub != "" {
 		set(HeaderHubSignature, "x-hub-signature-256", hub, "sha256="+mask)
 	}
 	a.RequestHeaders = logged

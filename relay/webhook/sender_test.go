@@ -20,6 +20,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dot-do/relay/internal/secret"
 	"github.com/dot-do/relay/relay"
 )
 
@@ -102,9 +103,32 @@ func TestRequestCarriesTheExactBodyAndSignaturesTheLibraryAccepts(t *testing.T) 
 		require.NoError(t, lib.Verify(body, got.Header))
 	}
 
-	require.Equal(t, "v1,***", a.RequestHeaders["webhook-signature"])
+	require.Equal(t, "v1,*** v1,***", a.RequestHeaders["webhook-signature"])
 	require.Equal(t, "sha256=***", a.RequestHeaders["x-hub-signature-256"])
 	require.Equal(t, got.Header.Get("Webhook-Timestamp"), a.RequestHeaders["webhook-timestamp"])
+}
+
+func TestRequestIsSignedWithTheRetiringSecretUntilItsTime(t *testing.T) {
+	var got http.Header
+	url := serve(t, func(_ http.ResponseWriter, r *http.Request) { got = r.Header })
+	for _, overlap := range []time.Duration{time.Hour, -time.Nanosecond} {
+		sub := &relay.Subscription{
+			ID: "sub-1", TargetURL: url, Secrets: secrets(goldenPrivate),
+			Retiring: &relay.RetiringSecret{Secret: secret.New(otherSecret), Until: time.Now().Add(overlap)},
+		}
+		a := testSender(t, time.Second).Send(t.Context(), relay.Delivery{EventID: "evt_1", SubscriptionID: "sub-1", Body: []byte("{}")}, sub)
+		require.Empty(t, a.Error)
+		require.NoError(t, Verify(secrets(goldenPublic), got, []byte("{}"), time.Now()))
+		if overlap > 0 {
+			require.NoError(t, Verify(secrets(otherSecret), got, []byte("{}"), time.Now()))
+			require.Equal(t, hubSignature(otherSecret, []byte("{}")), got.Get("X-Hub-Signature-256"))
+			require.Equal(t, "v1a,*** v1,***", a.RequestHeaders["webhook-signature"])
+			continue
+		}
+		require.ErrorIs(t, Verify(secrets(otherSecret), got, []byte("{}"), time.Now()), ErrBadSignature)
+		require.NotContains(t, got, "X-Hub-Signature-256", "nobody could check it")
+		require.NotContains(t, a.RequestHeaders, "x-hub-signature-256")
+	}
 }
 
 func TestRequestWithoutSecretIsUnsigned(t *testing.T) {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -26,57 +27,43 @@ const (
 	Tolerance = 5 * time.Minute
 )
 
-const (
-	secretPrefix = "whsec_"
-	// minDecodedKey is the shortest key that Standard Webhooks allows. A secret
-	// without prefix that decodes to less is taken for a plain password.
-	minDecodedKey = 24
-	// maxSignatures bounds the work that a request can ask of Verify.
-	maxSignatures = 16
-)
+// maxSignatures bounds the work that a request can ask of Verify.
+const maxSignatures = 16
 
 // Errors of Verify. None of them quotes what was received.
 var (
 	ErrNoSignature  = errors.New("webhook-id, webhook-timestamp or webhook-signature is missing or malformed")
 	ErrStale        = errors.New("webhook-timestamp is more than five minutes off")
 	ErrBadSignature = errors.New("no signature matches")
-	errEmptySecret  = errors.New("signing secret is empty")
 )
 
-// signingKey derives the Standard Webhooks key of a secret: the base64 decoded
-// part after whsec_. The official libraries decode a secret without the prefix
-// too, so one that decodes to a full key is decoded; every other string is its
-// own key, byte for byte.
-func signingKey(s string) ([]byte, error) {
-	rest, prefixed := strings.CutPrefix(s, secretPrefix)
-	if rest == "" {
-		return nil, errEmptySecret
-	}
-	unpadded := strings.TrimRight(rest, "=")
-	key, err := base64.RawStdEncoding.DecodeString(unpadded)
-	if err == nil && len(key) > 0 && (prefixed || len(key) >= minDecodedKey) {
-		return key, nil
-	}
-	return []byte(rest), nil
-}
-
-// signatures returns the webhook-signature header: one v1 signature for each
-// secret, newest first, and the X-Hub-Signature-256 header of the newest.
+// signatures returns the webhook-signature header: one signature for each secret,
+// newest first, v1 of a shared secret and v1a of a key pair. hub is the
+// X-Hub-Signature-256 header of the newest shared secret: a key pair has nothing
+// that a receiver could check it with.
 func signatures(secrets []secret.String, id string, at time.Time, body []byte) (standard, hub string, err error) {
 	var b strings.Builder
 	for i, s := range secrets {
-		key, err := signingKey(s.Reveal())
+		key, err := parseKey(s.Reveal())
 		if err != nil {
 			return "", "", err
 		}
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString("v1,")
-		b.WriteString(base64.StdEncoding.EncodeToString(standardSum(key, id, at.Unix(), body)))
-	}
-	if len(secrets) > 0 {
-		hub = hubSignature(secrets[0].Reveal(), body)
+		switch {
+		case key.private != nil:
+			b.WriteString("v1a,")
+			b.WriteString(base64.StdEncoding.EncodeToString(ed25519.Sign(key.private, signedBytes(id, at.Unix(), body))))
+		case key.public != nil:
+			return "", "", errPublicKey
+		default:
+			b.WriteString("v1,")
+			b.WriteString(base64.StdEncoding.EncodeToString(standardSum(key.shared, id, at.Unix(), body)))
+			if hub == "" {
+				hub = hubSignature(s.Reveal(), body)
+			}
+		}
 	}
 	return b.String(), hub, nil
 }
@@ -85,14 +72,21 @@ func signatures(secrets []secret.String, id string, at time.Time, body []byte) (
 // dots.
 func standardSum(key []byte, id string, seconds int64, body []byte) []byte {
 	h := hmac.New(sha256.New, key)
-	head := make([]byte, 0, 64)
+	h.Write(signedHead(make([]byte, 0, 64), id, seconds))
+	h.Write(body)
+	return h.Sum(nil)
+}
+
+// signedBytes are what v1a signs: the same bytes, in one piece.
+func signedBytes(id string, seconds int64, body []byte) []byte {
+	return append(signedHead(make([]byte, 0, len(id)+32+len(body)), id, seconds), body...)
+}
+
+func signedHead(head []byte, id string, seconds int64) []byte {
 	head = append(head, id...)
 	head = append(head, '.')
 	head = strconv.AppendInt(head, seconds, 10)
-	head = append(head, '.')
-	h.Write(head)
-	h.Write(body)
-	return h.Sum(nil)
+	return append(head, '.')
 }
 
 // hubSignature is keyed with the whole secret, whsec_ included.
@@ -104,8 +98,10 @@ func hubSignature(s string, body []byte) string {
 
 // Verify checks the Standard Webhooks signature of a received request: body is
 // what was read, before any parsing. It accepts a request that one of the secrets
-// signed within Tolerance of now. Receivers in other languages use the official
-// libraries; this is the same check for receivers written here.
+// signed within Tolerance of now. A secret may be the public key of a subscription
+// that signs with a key pair, whpk_…: that one checks v1a signatures and nothing
+// else, as a shared secret checks v1 only. Receivers in other languages use the
+// official libraries; this is the same check for receivers written here.
 func Verify(secrets []secret.String, header http.Header, body []byte, now time.Time) error {
 	id, signature := header.Get(HeaderID), header.Get(HeaderSignature)
 	seconds, err := strconv.ParseInt(header.Get(HeaderTimestamp), 10, 64)
@@ -115,16 +111,23 @@ func Verify(secrets []secret.String, header http.Header, body []byte, now time.T
 	if age := now.Unix() - seconds; age > int64(Tolerance/time.Second) || age < -int64(Tolerance/time.Second) {
 		return ErrStale
 	}
-	sent := sentSignatures(signature)
+	shared, asymmetric := sentSignatures(signature)
 	matched := false
 	for _, s := range secrets {
-		key, err := signingKey(s.Reveal())
+		key, err := parseKey(s.Reveal())
 		if err != nil {
 			return err
 		}
-		want := standardSum(key, id, seconds, body)
-		for _, got := range sent {
-			// No early return: the time tells nothing about which one matched.
+		// No early return: the time tells nothing about which one matched.
+		if key.public != nil {
+			signed := signedBytes(id, seconds, body)
+			for _, got := range asymmetric {
+				matched = ed25519.Verify(key.public, signed, got) || matched
+			}
+			continue
+		}
+		want := standardSum(key.shared, id, seconds, body)
+		for _, got := range shared {
 			matched = hmac.Equal(got, want) || matched
 		}
 	}
@@ -134,19 +137,39 @@ func Verify(secrets []secret.String, header http.Header, body []byte, now time.T
 	return nil
 }
 
-// sentSignatures reads the v1 entries of a webhook-signature header. Other
-// versions and malformed entries are passed over, never accepted.
-func sentSignatures(header string) [][]byte {
-	var out [][]byte
+// sentSignatures reads the v1 and v1a entries of a webhook-signature header, each
+// kind apart. Other versions and malformed entries are passed over, never accepted.
+func sentSignatures(header string) (shared, asymmetric [][]byte) {
 	for entry := range strings.SplitSeq(header, " ") {
-		encoded, ok := strings.CutPrefix(entry, "v1,")
-		if !ok || len(out) == maxSignatures {
+		version, encoded, _ := strings.Cut(entry, ",")
+		into, size := &shared, sha256.Size
+		switch version {
+		case "v1":
+		case "v1a":
+			into, size = &asymmetric, ed25519.SignatureSize
+		default:
 			continue
 		}
+		if len(shared)+len(asymmetric) == maxSignatures {
+			break
+		}
 		sum, err := base64.StdEncoding.Strict().DecodeString(encoded)
-		if err == nil && len(sum) == sha256.Size {
-			out = append(out, sum)
+		if err == nil && len(sum) == size {
+			*into = append(*into, sum)
 		}
 	}
-	return out
+	return shared, asymmetric
+}
+
+// masked is what the log keeps of a signature header: its versions.
+func masked(standard string) string {
+	var b strings.Builder
+	for entry := range strings.SplitSeq(standard, " ") {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		version, _, _ := strings.Cut(entry, ",")
+		b.WriteString(version + "," + mask)
+	}
+	return b.String()
 }

@@ -63,7 +63,7 @@ func TestEverySecretShapeYieldsTheKeyThatTheLibrariesUse(t *testing.T) {
 		"no prefix, a plain password": {"It's a Secret", []byte("It's a Secret")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := signingKey(tc.secret)
+			got, err := sharedKey(tc.secret)
 			require.NoError(t, err)
 			require.Equal(t, tc.key, got)
 		})
