@@ -42,6 +42,8 @@ type endpoint struct {
 	secret   string // "" while deliveries are expected unsigned
 	receiver *receiver
 
+	hubSecret string // of X-Hub-Signature-256, when it is another one
+
 	mu      sync.Mutex
 	answer  func(d delivery) answer // nil: 200
 	calls   []delivery
@@ -139,16 +141,16 @@ func (e *endpoint) check(req *http.Request, d *delivery) (faults []string) {
 		fail("body: %v", err)
 	}
 	e.mu.Lock()
-	secret := e.secret
+	secret, hubSecret := e.secret, or(e.hubSecret, e.secret)
 	e.mu.Unlock()
-	if err := verify(secret, req.Header, d.Body); err != nil {
+	if err := verify(secret, hubSecret, req.Header, d.Body); err != nil {
 		fail("%v", err)
 	}
 	return faults
 }
 
 // verify checks both signatures, or that there are none.
-func verify(secret string, h http.Header, content []byte) error {
+func verify(secret, hubSecret string, h http.Header, content []byte) error {
 	hub := h.Get("X-Hub-Signature-256")
 	if secret == "" {
 		if h.Get("webhook-signature") != "" || hub != "" {
@@ -163,7 +165,7 @@ func verify(secret string, h http.Header, content []byte) error {
 	if err := verifier.Verify(content, h); err != nil {
 		return err
 	}
-	mac := hmac.New(sha256.New, []byte(secret))
+	mac := hmac.New(sha256.New, []byte(hubSecret))
 	mac.Write(content)
 	if want := "sha256=" + hex.EncodeToString(mac.Sum(nil)); hub != want {
 		return fmt.Errorf("X-Hub-Signature-256 does not verify")
