@@ -73,6 +73,15 @@ func TestTheDocumentedPrivilegesAreEnoughForDelivery(t *testing.T) {
 	again := outcome("later", relay.Delivered, 204)
 	again.Delivery, again.Leased, again.Attempt.Number = due[0], lease, 2
 	require.NoError(t, store.Settle(ctx, []relay.Outcome{again}))
+	_, _, err = store.ClaimOne(ctx, []string{due[0].SubscriptionID}, time.Minute)
+	require.NoError(t, err)
+	grant, err := store.Draw(ctx, []relay.QuotaRequest{{SubscriptionID: due[0].SubscriptionID, Limit: 10, Need: 2}})
+	require.NoError(t, err)
+	require.NoError(t, store.PutBack(ctx, grant.Hour, map[string]int{due[0].SubscriptionID: 1}))
+	db.Exec(`insert into zapier_webhook_logs (id, event_type, status, created_at) values ('old', 'thing.created', 'failed', now() - interval '100 days')`)
+	swept, err := store.SweepLogs(ctx, 90)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, swept.Deleted)
 	require.Equal(t, int64(2), pgtest.One[int64](db, `select sum(success_count)::bigint from zapier_webhooks`))
 }
 

@@ -19,7 +19,8 @@ func seedHead(t *testing.T) *pgtest.DB {
 
 func TestSeededCountsHoldAtHead(t *testing.T) {
 	db := seedHead(t)
-	seedRequireShapes(t, db)
+	// The primary key of a partitioned table holds created_at beside the id: one more index of two columns.
+	seedRequireShapes(t, db, seedTableShape{"zapier_webhook_logs", 17, 9, 0, 1, 0, 2, 4, 4, 1, 0})
 	require.Equal(t, 12, pgtest.One[int](db, `select count(*)::int from zapier_webhook_events`))
 	require.Equal(t, 6, pgtest.One[int](db, `
 		select count(*)::int from information_schema.views where table_schema = 'public' and table_name in (

@@ -125,9 +125,10 @@ func seedShapes(t *testing.T, db *pgtest.DB) []seedTableShape {
 	return shapes
 }
 
-func seedRequireShapes(t *testing.T, db *pgtest.DB) {
+// seedRequireShapes asks for the counts of 014; later says what later migrations made of them.
+func seedRequireShapes(t *testing.T, db *pgtest.DB, later ...seedTableShape) {
 	t.Helper()
-	require.ElementsMatch(t, []seedTableShape{
+	want := []seedTableShape{
 		{"accounts", 20, 5, 1, 1, 0, 1, 4, 3, 0, 0},
 		{"oauth_clients", 27, 7, 0, 1, 1, 4, 1, 1, 1, 0},
 		{"oauth_authorization_codes", 15, 4, 0, 1, 1, 0, 1, 1, 0, 0},
@@ -135,7 +136,11 @@ func seedRequireShapes(t *testing.T, db *pgtest.DB) {
 		{"zapier_webhooks", 23, 7, 1, 1, 1, 2, 4, 4, 0, 0},
 		{"zapier_webhook_logs", 17, 9, 0, 1, 0, 2, 4, 3, 1, 0},
 		{"zapier_webhook_events", 6, 2, 0, 1, 0, 0, 1, 1, 0, 0},
-	}, seedShapes(t, db))
+	}
+	for _, l := range later {
+		want[slices.IndexFunc(want, func(s seedTableShape) bool { return s.Name == l.Name })] = l
+	}
+	require.ElementsMatch(t, want, seedShapes(t, db))
 }
 
 func TestSeededTablesHaveTheirCountsAt014(t *testing.T) {

@@ -18,6 +18,9 @@ const (
 	drainReserve = 3 * time.Second
 	readyEvery   = 200 * time.Millisecond
 	sealEvery    = time.Second
+	// The delivery log is swept a little after the start, then every hour.
+	sweepFirst = 5 * time.Second
+	sweepEvery = time.Hour
 )
 
 // deliver runs one engine after the other until ctx ends.
@@ -71,6 +74,7 @@ func (p *process) deliverOnce(ctx context.Context) error {
 	})
 	g.Go(func() error { return p.watchDelivery(gctx, engine) })
 	g.Go(func() error { return p.sealSecrets(gctx) })
+	g.Go(func() error { return p.sweepLogs(gctx) })
 	return g.Wait()
 }
 
@@ -113,6 +117,27 @@ func (p *process) sealSecrets(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// sweepLogs makes the partitions of the delivery log for the months to come, and takes
+// away what is older than the retention.
+func (p *process) sweepLogs(ctx context.Context) error {
+	days := p.cfg.Webhook.LogDays()
+	for pause := sweepFirst; ; pause = sweepEvery {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+		did, err := p.store.SweepLogs(ctx, days)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			p.log.WarnContext(ctx, "the delivery log cannot be swept, the next hour tries again", "error", err)
+		case len(did.Dropped) > 0 || did.Deleted > 0 || did.Made > 0:
+			p.log.InfoContext(ctx, "delivery log swept", "rows_deleted", did.Deleted, "partitions_dropped", did.Dropped, "partitions_made", did.Made)
+		}
+		p.metrics.LogSwept(did.Deleted)
 	}
 }
 

@@ -14,16 +14,17 @@ import (
 )
 
 const (
-	maxIdentifier  = 63  // bytes of a Postgres name
-	maxStreamName  = 255 // bytes of a JetStream stream name
-	maxHTTPTimeout = 10 * time.Minute
-	maxDrain       = time.Hour
-	maxRetryDelay  = 30 * 24 * time.Hour
-	maxRetries     = 100
-	maxHeartbeat   = time.Hour
-	maxConfirmLag  = 24 * time.Hour
-	maxAuditEvery  = 7 * 24 * time.Hour
-	leastBudget    = Bytes(64 << 20) // the server keeps a few log files for any slot
+	maxIdentifier   = 63  // bytes of a Postgres name
+	maxStreamName   = 255 // bytes of a JetStream stream name
+	maxHTTPTimeout  = 10 * time.Minute
+	maxLogRetention = 100 * 366 * 24 * time.Hour
+	maxDrain        = time.Hour
+	maxRetryDelay   = 30 * 24 * time.Hour
+	maxRetries      = 100
+	maxHeartbeat    = time.Hour
+	maxConfirmLag   = 24 * time.Hour
+	maxAuditEvery   = 7 * 24 * time.Hour
+	leastBudget     = Bytes(64 << 20) // the server keeps a few log files for any slot
 )
 
 // slotName is what Postgres accepts for a replication slot.
@@ -128,6 +129,9 @@ func (c checks) nats(n NATS) {
 
 func (c checks) webhook(w Webhook) {
 	c.within("webhook.http_timeout", w.HTTPTimeout, time.Millisecond, maxHTTPTimeout)
+	if w.LogRetention != 0 {
+		c.within("webhook.log_retention", w.LogRetention, time.Hour, maxLogRetention)
+	}
 	if len(w.RetrySchedule) > maxRetries {
 		c.at("webhook.retry_schedule", "has %d delays; want at most %d", len(w.RetrySchedule), maxRetries)
 	}

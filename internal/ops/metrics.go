@@ -77,6 +77,7 @@ type Metrics struct {
 	load       *prometheus.GaugeVec
 	panics     prometheus.Counter
 	throttled  prometheus.Counter
+	swept      prometheus.Counter
 	undecided  prometheus.Counter
 	unreadable prometheus.Counter
 	restarts   *prometheus.CounterVec
@@ -106,6 +107,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		subs:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_subscriptions", Help: "Active subscriptions known to delivery, by state: usable, broken."}, []string{"state"}),
 		quarantine: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_filters_quarantined", Help: "Subscriptions that match nothing because their filter cannot be used."}),
 		load:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_delivery_load", Help: "What the delivery engine holds in memory."}, []string{"what"}),
+		swept:      prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_log_rows_deleted_total", Help: "Old rows of the delivery log deleted one by one."}),
 		throttled:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_deliveries_throttled_total", Help: "Deliveries put aside until the next hour because their webhook's hourly quota is used up."}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_panics_total", Help: "Panics that cost one delivery or one filter."}),
 		undecided:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_filters_undecided_total", Help: "Filters that needed a value which the event does not show."}),
@@ -127,7 +129,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
-		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.throttled, m.undecided, m.unreadable, m.restarts,
+		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.throttled, m.swept, m.undecided, m.unreadable, m.restarts,
 		m.backfilled, m.filling, m.unfilled,
 		m.retained, m.budget, m.openTx, m.holes, m.audited,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
@@ -196,6 +198,9 @@ func (m *Metrics) Load(held map[string]int) {
 		m.load.WithLabelValues(what).Set(float64(n))
 	}
 }
+
+// LogSwept counts old rows of the delivery log that were deleted.
+func (m *Metrics) LogSwept(rows int64) { m.swept.Add(float64(rows)) }
 
 // Throttled counts a delivery that waits for the next hour's quota.
 func (m *Metrics) Throttled() { m.throttled.Inc() }

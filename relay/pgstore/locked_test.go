@@ -189,3 +189,20 @@ func TestFreeDoesNotWaitForALockedRow(t *testing.T) {
 	free, _ = claim(t, s, 10)
 	require.Len(t, free, 2)
 }
+
+func TestTwoProcessesThatRecordAnAttemptOfALockedSubscriptionWriteOneLogRow(t *testing.T) {
+	db := newDB(t)
+	subscribe(db, "w1")
+	begin(t, db, `select from zapier_webhooks where id = 'w1' for update`)
+	const processes = 6
+	o := outcome(delivery("a", "w1"), 1, relay.Delivered)
+	done := make(chan error, processes)
+	for range processes {
+		s := open(t, db)
+		go func() { done <- s.Settle(context.Background(), []relay.Outcome{o}) }()
+	}
+	for range processes {
+		require.NoError(t, <-done)
+	}
+	require.Equal(t, 1, pgtest.One[int](db, `select count(*) from zapier_webhook_logs`))
+}
