@@ -123,6 +123,18 @@ func TestADeliveryThatKeepsFailingBecomesADeadLetter(t *testing.T) {
 		require.Equal(t, endpoint.requests()[0].Body, pgtest.One[[]byte](s.db, `select body from webhook_dead_letters where webhook_id = $1`, endpoint.id))
 		require.Equal(t, "active", pgtest.One[string](s.db, `select status from zapier_webhooks where id = $1`, endpoint.id))
 	}
+
+	// The endpoint works again: what was given up is sent once more.
+	e.answers(nil)
+	out := s.command("replay", "--webhook="+e.id)
+	require.Contains(t, out, "1 dead letters")
+	require.Len(t, e.requests(), 3, "without --yes nothing is done")
+	s.command("replay", "--webhook="+e.id, "--yes")
+	again := e.await(4)[3]
+	s.settle(p)
+	require.Equal(t, []any{e.requests()[0].ID, e.requests()[0].Body, 1}, []any{again.ID, again.Body, again.Attempt})
+	require.Len(t, e.requests(), 4)
+	require.Len(t, once.requests(), 1, "that of no other webhook")
 	p.stop()
 }
 

@@ -68,6 +68,7 @@ type cli struct {
 	Doctor   doctorCmd   `cmd:"" help:"Check the whole path and say the remedy for each finding."`
 	Filters  filtersCmd  `cmd:"" help:"Check filters, and try them on events."`
 	Webhooks webhooksCmd `cmd:"" help:"Look after the subscriptions in zapier_webhooks."`
+	Replay   replayCmd   `cmd:"" help:"Send dead letters of a webhook once more; says first what it would do."`
 	Health   healthCmd   `cmd:"" help:"Ask a running relay whether it is ready; for container health checks."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
