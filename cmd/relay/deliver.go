@@ -120,6 +120,12 @@ func (p *process) sealSecrets(ctx context.Context) error {
 	}
 }
 
+// webhookDisabled tells of a webhook that was switched off.
+func (p *process) webhookDisabled(id, reason string) {
+	p.metrics.Disabled(reason)
+	p.log.Warn("webhook switched off; relay webhooks resume switches it on again", "subscription_id", id, "reason", reason)
+}
+
 // sweepLogs makes the partitions of the delivery log for the months to come, and takes
 // away what is older than the retention.
 func (p *process) sweepLogs(ctx context.Context) error {

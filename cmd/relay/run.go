@@ -251,7 +251,9 @@ func (p *process) writePorts() error {
 // come later. What no waiting can mend ends the process.
 func (p *process) connect(ctx context.Context) error {
 	err := p.await(ctx, "postgres", func() (err error) {
-		p.store, err = pgstore.Open(ctx, pgstore.Config{URL: p.cfg.Source.URL, Keyring: p.keyring, Logger: p.log})
+		p.store, err = pgstore.Open(ctx, pgstore.Config{
+			URL: p.cfg.Source.URL, Keyring: p.keyring, Logger: p.log, DisableAfter: p.cfg.Webhook.DisableAfter, Disabled: p.webhookDisabled,
+		})
 		return err
 	})
 	if err != nil {

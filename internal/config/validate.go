@@ -129,6 +129,9 @@ func (c checks) nats(n NATS) {
 
 func (c checks) webhook(w Webhook) {
 	c.within("webhook.http_timeout", w.HTTPTimeout, time.Millisecond, maxHTTPTimeout)
+	if w.DisableAfter != 0 {
+		c.within("webhook.disable_after", w.DisableAfter, time.Second, maxLogRetention)
+	}
 	if w.LogRetention != 0 {
 		c.within("webhook.log_retention", w.LogRetention, time.Hour, maxLogRetention)
 	}

@@ -78,6 +78,7 @@ type Metrics struct {
 	panics     prometheus.Counter
 	throttled  prometheus.Counter
 	swept      prometheus.Counter
+	disabled   *prometheus.CounterVec
 	undecided  prometheus.Counter
 	unreadable prometheus.Counter
 	restarts   *prometheus.CounterVec
@@ -107,6 +108,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		subs:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_subscriptions", Help: "Active subscriptions known to delivery, by state: usable, broken."}, []string{"state"}),
 		quarantine: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_filters_quarantined", Help: "Subscriptions that match nothing because their filter cannot be used."}),
 		load:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_delivery_load", Help: "What the delivery engine holds in memory."}, []string{"what"}),
+		disabled:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_webhooks_disabled_total", Help: "Webhooks switched off, by reason."}, []string{"reason"}),
 		swept:      prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_log_rows_deleted_total", Help: "Old rows of the delivery log deleted one by one."}),
 		throttled:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_deliveries_throttled_total", Help: "Deliveries put aside until the next hour because their webhook's hourly quota is used up."}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_panics_total", Help: "Panics that cost one delivery or one filter."}),
@@ -129,7 +131,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
-		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.throttled, m.swept, m.undecided, m.unreadable, m.restarts,
+		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.throttled, m.swept, m.disabled, m.undecided, m.unreadable, m.restarts,
 		m.backfilled, m.filling, m.unfilled,
 		m.retained, m.budget, m.openTx, m.holes, m.audited,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
@@ -198,6 +200,9 @@ func (m *Metrics) Load(held map[string]int) {
 		m.load.WithLabelValues(what).Set(float64(n))
 	}
 }
+
+// Disabled counts a webhook that was switched off.
+func (m *Metrics) Disabled(reason string) { m.disabled.WithLabelValues(reason).Inc() }
 
 // LogSwept counts old rows of the delivery log that were deleted.
 func (m *Metrics) LogSwept(rows int64) { m.swept.Add(float64(rows)) }

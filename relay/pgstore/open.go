@@ -32,7 +32,12 @@ type Config struct {
 	URL      secret.String   // required: connection string of the database
 	Keyring  *secret.Keyring // opens and seals signing secrets; nil: sealed ones cannot be used
 	MaxConns int             // size of the pool; defaults to 8
-	Logger   *slog.Logger    // defaults to slog.Default()
+	// DisableAfter is how long every attempt of a subscription must have failed before
+	// Settle switches it off; 0 never does.
+	DisableAfter time.Duration
+	// Disabled is told of subscriptions that Settle switched off, and why. Optional.
+	Disabled func(id, reason string)
+	Logger   *slog.Logger // defaults to slog.Default()
 }
 
 // Store is the relay's state in one database.
@@ -40,6 +45,7 @@ type Store struct {
 	pool    *pgxpool.Pool
 	keyring *secret.Keyring
 	log     *slog.Logger
+	off     switchOff
 
 	plain   plainSecrets
 	carried carried
@@ -100,7 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", clean(err))
 	}
-	s := &Store{pool: pool, keyring: cfg.Keyring, log: cfg.Logger.With("component", "pgstore")}
+	s := &Store{pool: pool, keyring: cfg.Keyring, log: cfg.Logger.With("component", "pgstore"), off: switchOff{after: cfg.DisableAfter, told: cfg.Disabled}}
 	if err := s.check(ctx); err != nil {
 		pool.Close()
 		return nil, err

@@ -116,13 +116,14 @@ func (s *Store) settleOnce(ctx context.Context, b *batch, skip, insist bool) err
 	if err := w.copyLogs(ctx, tx); err != nil {
 		return err
 	}
-	full, err := w.writeRows(ctx, tx)
+	full, err := w.writeRows(ctx, tx, s.off)
 	if err != nil {
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return err
 	}
+	s.off.tell(w.off)
 	if dropped := s.carried.add(w.later); dropped > 0 {
 		s.log.WarnContext(ctx, "too many subscriptions are locked, some counters are lost", "subscriptions", dropped)
 	}

@@ -31,6 +31,7 @@ type tally struct {
 	streak                        int  // failures since the last success here
 	triggered, success, failure   time.Time
 	gone                          *goneAnswer
+	status                        *int32   // of the last failure; nil for none
 	unlinked                      []string // log rows that have to point to the subscription yet
 }
 
@@ -64,6 +65,9 @@ func (t *tally) merge(next *tally) {
 	t.triggered, t.success, t.failure = later(t.triggered, next.triggered), later(t.success, next.success), later(t.failure, next.failure)
 	if next.gone != nil {
 		t.gone = next.gone
+	}
+	if next.failures > 0 {
+		t.status = next.status
 	}
 	room := max(maxLinks-len(t.unlinked), 0)
 	t.unlinked = append(t.unlinked, next.unlinked[:min(len(next.unlinked), room)]...)
@@ -103,7 +107,7 @@ const moveGone = `
 
 // queueTallies adds the counters and deactivations of subscriptions whose rows the
 // transaction has locked. moved is told how many waiting deliveries were moved.
-func queueTallies(q *pgx.Batch, tallies map[string]*tally, moved func(int64)) goneEndpoints {
+func (s switchOff) queueTallies(q *pgx.Batch, tallies map[string]*tally, off *[]disabled, moved func(int64)) goneEndpoints {
 	var (
 		gone                            goneEndpoints
 		ids                             []string
@@ -147,13 +151,8 @@ func queueTallies(q *pgx.Batch, tallies map[string]*tally, moved func(int64)) go
 			where w.id = x.id`,
 			ids, triggers, successes, failures, succeeded, streaks, triggered, successAt, failureAt)
 	}
+	s.queueSwitchOff(q, tallies, gone, off)
 	if len(gone.ids) > 0 {
-		q.Queue(`
-			update zapier_webhooks w set status = 'inactive',
-			    zapier_metadata = w.zapier_metadata || jsonb_build_object('disabled',
-			        jsonb_build_object('reason', '`+reasonGone+`', 'at', now(), 'response_status', x.status))
-			from unnest($1::text[], $2::text[], $3::integer[]) as x (id, url, status)
-			where w.id = x.id and w.target_url = x.url and w.status = 'active'`, gone.ids, gone.urls, gone.statuses)
 		q.Queue(moveGone, gone.ids, gone.urls, moveRows).Exec(func(tag pgconn.CommandTag) error { moved(tag.RowsAffected()); return nil })
 	}
 	return gone
@@ -233,6 +232,7 @@ func (s *Store) writeCarried(ctx context.Context, now bool) {
 	present, free := map[string]bool{}, map[string]bool{}
 	committing, full := false, false
 	var gone goneEndpoints
+	var off []disabled
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		ids := slices.Sorted(maps.Keys(tallies))
 		q := &pgx.Batch{}
@@ -245,7 +245,7 @@ func (s *Store) writeCarried(ctx context.Context, now bool) {
 		ours := maps.Clone(tallies)
 		maps.DeleteFunc(ours, func(id string, _ *tally) bool { return !free[id] })
 		q = &pgx.Batch{}
-		gone = queueTallies(q, ours, func(n int64) { full = n == moveRows })
+		gone = s.off.queueTallies(q, ours, &off, func(n int64) { full = n == moveRows })
 		if q.Len() > 0 {
 			if err := tx.SendBatch(ctx, q).Close(); err != nil {
 				return err
@@ -256,6 +256,7 @@ func (s *Store) writeCarried(ctx context.Context, now bool) {
 	})
 	switch {
 	case err == nil:
+		s.off.tell(off)
 		maps.DeleteFunc(tallies, func(id string, _ *tally) bool { return free[id] || !present[id] })
 		s.carried.putBack(tallies)
 	case committing:

@@ -39,6 +39,7 @@ type writing struct {
 	now     map[string]*tally // by subscription
 	later   map[string]*tally // of subscriptions that somebody else has locked
 	gone    goneEndpoints
+	off     []disabled // that this transaction switches off
 }
 
 // logRow is an entry with the status that its log row gets.
@@ -142,6 +143,7 @@ func (w *writing) count(e *entry) {
 		return
 	}
 	t.fail(at)
+	t.status = statusCode(e.Attempt)
 	if e.Kind == relay.Gone {
 		t.gone = &goneAnswer{url: text(e.Attempt.TargetURL, math.MaxInt), status: e.Attempt.StatusCode}
 	}
@@ -224,7 +226,7 @@ func orNull(s string) *string {
 
 // writeRows writes everything but the log, in one round trip. full is true when
 // more deliveries wait for an endpoint that is gone than one statement moves.
-func (w *writing) writeRows(ctx context.Context, tx pgx.Tx) (full bool, err error) {
+func (w *writing) writeRows(ctx context.Context, tx pgx.Tx, s switchOff) (full bool, err error) {
 	q := &pgx.Batch{}
 	for rest := w.waiting; len(rest) > 0; {
 		n := fitting(rest)
@@ -238,7 +240,7 @@ func (w *writing) writeRows(ctx context.Context, tx pgx.Tx) (full bool, err erro
 		w.queueLetters(q, rest[:n])
 		rest = rest[n:]
 	}
-	w.gone = queueTallies(q, w.now, func(moved int64) { full = moved == moveRows })
+	w.gone = s.queueTallies(q, w.now, &w.off, func(moved int64) { full = moved == moveRows })
 	if q.Len() == 0 {
 		return false, nil
 	}
