@@ -24,8 +24,8 @@ func TestAWebhookThatKeepsFailingIsSwitchedOffAndItsOwnerIsTold(t *testing.T) {
 	told := alerts.await(1)[0]
 	require.Equal(t, "webhook.disabled", told.Event.Type)
 	require.Contains(t, string(told.Body), failing.id)
-	require.Contains(t, string(told.Body), `"reason":"failing"`)
-	require.Contains(t, string(told.Body), `"response_status":502`)
+	require.Contains(t, string(told.Body), `"reason": "failing"`)
+	require.Contains(t, string(told.Body), `"response_status": 502`)
 	require.NotContains(t, string(told.Body), failing.url)
 	require.Equal(t, "inactive failing", pgtest.One[string](s.db, `
 		select status || ' ' || (zapier_metadata #>> '{disabled,reason}') from zapier_webhooks where id = $1`, failing.id))

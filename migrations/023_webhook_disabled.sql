@@ -3,16 +3,6 @@ begin;
 
 set local lock_timeout = '10s';
 
--- What a rollback set aside comes back as it was.
-do $$
-begin
-    if to_regclass('migration_backup.zapier_webhook_events_023') is not null then
-        insert into zapier_webhook_events select * from migration_backup.zapier_webhook_events_023 on conflict do nothing;
-        drop table migration_backup.zapier_webhook_events_023;
-    end if;
-end
-$$;
-
 insert into zapier_webhook_events (event_type, category, description, payload_schema) values
     ('webhook.disabled', 'webhook', 'A webhook was switched off because its endpoint is gone or kept failing.',
      '{"type": "object",

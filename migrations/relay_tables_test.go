@@ -371,7 +371,7 @@ func TestDeletingASubscriptionCancelsItsRetriesAndKeepsItsDeadLetters(t *testing
 
 func TestEveryEventHasASchemaOfItsTable(t *testing.T) {
 	db := relayNew(t)
-	require.Equal(t, 12, pgtest.One[int](db, `select count(*) from zapier_webhook_events where payload_schema <> '{"type": "object"}'`))
+	require.Equal(t, 13, pgtest.One[int](db, `select count(*) from zapier_webhook_events where payload_schema <> '{"type": "object"}'`))
 	for event, table := range map[string]string{
 		"agent.updated": "agents", "agent.deleted": "agents", "workflow.started": "workflow_runs", "workflow.completed": "workflow_runs",
 		"workflow.failed": "workflow_runs", "function.created": "things", "service.created": "things", "thing.created": "things",
