@@ -98,7 +98,16 @@ func (s *Subscription) Quarantined() bool {
 // Wants decides whether the event is for this subscription by everything but its
 // filter: type, activity at the event's place in the stream, time and audience.
 func (s *Subscription) Wants(e *Event, streamSeq uint64) bool {
-	return s.Filter != nil && s.EventType == e.Type && s.precedes(e, streamSeq) && !s.paused(streamSeq) &&
+	return s.addressed(e, streamSeq) && !s.paused(streamSeq)
+}
+
+// Misses decides whether Wants would be true, were it not for a pause.
+func (s *Subscription) Misses(e *Event, streamSeq uint64) bool {
+	return s.addressed(e, streamSeq) && s.paused(streamSeq)
+}
+
+func (s *Subscription) addressed(e *Event, streamSeq uint64) bool {
+	return s.Filter != nil && s.EventType == e.Type && s.precedes(e, streamSeq) &&
 		(e.Visibility == VisibleToEveryone || e.Owner.Owns(s.Owner))
 }
 

@@ -59,7 +59,7 @@ func (p *process) deliverOnce(ctx context.Context) error {
 	engine, err := webhook.New(webhook.Config{
 		Feed: feed, Ledger: p.store, Subscriptions: p.store, Version: version,
 		Egress:      webhook.Policy{Allow: p.cfg.Webhook.EgressAllow, HTTP: p.cfg.Webhook.EgressHTTP},
-		HTTPTimeout: p.cfg.Webhook.HTTPTimeout, RetrySchedule: p.cfg.Webhook.RetrySchedule,
+		HTTPTimeout: p.cfg.Webhook.HTTPTimeout, RetrySchedule: p.cfg.Webhook.RetrySchedule, SilentPauses: !p.cfg.Webhook.LogSkipped,
 		DrainTimeout: max(p.cfg.DrainTimeout-drainReserve, time.Second),
 		Observer:     p.deliveryObserver(), Logger: p.log,
 	})

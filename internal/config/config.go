@@ -160,6 +160,10 @@ type Webhook struct {
 	// at least, before the relay switches it off. Zero never does. Defaults to 120h.
 	DisableAfter time.Duration `yaml:"disable_after" env:"RELAY_DISABLE_AFTER"`
 
+	// LogSkipped records an event that meets an inactive subscription in the delivery
+	// log, so that it can be replayed. Defaults to true.
+	LogSkipped bool `yaml:"log_skipped" env:"RELAY_LOG_SKIPPED"`
+
 	// LogRetention is how long rows of the delivery log are kept: whole days, counted
 	// up. Open retries stay. Zero keeps everything. Defaults to 2160h, 90 days.
 	LogRetention time.Duration `yaml:"log_retention" env:"RELAY_LOG_RETENTION"`
@@ -194,7 +198,7 @@ func Default() Config {
 	return Config{
 		Source:       Source{Slot: "relay", Publication: "relay", Heartbeat: 10 * time.Second, WALBudget: 10 << 30, WALPolicy: PolicyWarn},
 		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS", Batches: BatchesAuto, ConfirmLag: 5 * time.Minute, AuditEvery: time.Hour},
-		Webhook:      Webhook{HTTPTimeout: 15 * time.Second, DisableAfter: 120 * time.Hour, LogRetention: 90 * 24 * time.Hour},
+		Webhook:      Webhook{HTTPTimeout: 15 * time.Second, DisableAfter: 120 * time.Hour, LogSkipped: true, LogRetention: 90 * 24 * time.Hour},
 		Listen:       "127.0.0.1:8080",
 		DrainTimeout: 20 * time.Second,
 		Log:          Log{Level: slog.LevelInfo, Format: FormatAuto},

@@ -79,7 +79,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 const everyKey = `
 source: {url: "postgres://file", slot: file_slot, publication: file_pub, heartbeat: 1s, wal_budget: 64MB, wal_policy: halt}
 nats: {url: "nats://file:4222", dir: /file/nats, listen: "127.0.0.1:1", stream: FILE, confirm_lag: 1m, audit_every: 2h, monitor_url: "http://file:8222", batches: atomic, message_ids: false}
-webhook: {http_timeout: 1s, retry_schedule: [1s, 2m], egress_allow: [10.0.0.0/8, "::1/128"], egress_http: true, disable_after: 1h, log_retention: 48h}
+webhook: {http_timeout: 1s, retry_schedule: [1s, 2m], egress_allow: [10.0.0.0/8, "::1/128"], egress_http: true, disable_after: 1h, log_skipped: false, log_retention: 48h}
 listen: 127.0.0.1:2
 port_file: /file/ports
 master_key_file: /file/keys
@@ -92,7 +92,7 @@ var everyVariable = []string{
 	"RELAY_HEARTBEAT=0s", "RELAY_WAL_BUDGET=2TB", "RELAY_WAL_POLICY=drop-slot",
 	"RELAY_NATS_URL=nats://a:4222, tls://b:4222", "RELAY_NATS_DIR=/env/nats", "RELAY_NATS_LISTEN=-", "RELAY_STREAM=ENV",
 	"RELAY_CONFIRM_LAG=0s", "RELAY_AUDIT_EVERY=0s", "RELAY_NATS_MONITOR_URL=http://a:8222,https://b", "RELAY_NATS_BATCHES=off", "RELAY_NATS_MESSAGE_IDS=true",
-	"RELAY_HTTP_TIMEOUT=250ms", "RELAY_RETRY_SCHEDULE=1s, 2s,5s,", "RELAY_EGRESS_ALLOW=127.0.0.0/8,fd00::/8", "RELAY_EGRESS_HTTP=false", "RELAY_LOG_RETENTION=0s", "RELAY_DISABLE_AFTER=0s",
+	"RELAY_HTTP_TIMEOUT=250ms", "RELAY_RETRY_SCHEDULE=1s, 2s,5s,", "RELAY_EGRESS_ALLOW=127.0.0.0/8,fd00::/8", "RELAY_EGRESS_HTTP=false", "RELAY_LOG_RETENTION=0s", "RELAY_DISABLE_AFTER=0s", "RELAY_LOG_SKIPPED=true",
 	"RELAY_LISTEN=:0", "RELAY_PORT_FILE=/env/ports", "RELAY_MASTER_KEY_FILE=/env/keys", "RELAY_DRAIN_TIMEOUT=0s",
 	"RELAY_LOG_LEVEL=WARN", "RELAY_LOG_FORMAT=json",
 }
@@ -120,7 +120,7 @@ func TestTheEnvironmentOverridesEveryKeyOfTheFile(t *testing.T) {
 		NATS:   config.NATS{URL: secret.New("nats://a:4222, tls://b:4222"), Dir: "/env/nats", Listen: "-", Stream: "ENV", MonitorURL: secret.New("http://a:8222,https://b"), Batches: config.BatchesOff, MessageIDs: true},
 		Webhook: config.Webhook{
 			HTTPTimeout: 250 * time.Millisecond, RetrySchedule: []time.Duration{time.Second, 2 * time.Second, 5 * time.Second},
-			EgressAllow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+			EgressAllow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}, LogSkipped: true,
 		},
 		Listen: ":0", PortFile: "/env/ports", MasterKeyFile: "/env/keys",
 		Log: config.Log{Level: slog.LevelWarn, Format: config.FormatJSON},

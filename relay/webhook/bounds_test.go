@@ -118,7 +118,7 @@ func TestABatchIsMatchedInPortionsThatFitIntoMemory(t *testing.T) {
 		found := 0
 		wanted := e.matchSome(taken)
 		for _, w := range wanted {
-			found += len(w)
+			found += w.wanted
 		}
 		require.Equal(t, 1000*len(wanted), found)
 		most, events, taken = max(most, found), events+len(wanted), taken[len(wanted):]

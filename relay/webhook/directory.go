@@ -26,16 +26,19 @@ type directory struct {
 	ask  func(*relay.Subscription, *filters.Event) filters.Verdict
 
 	index *filters.Index[*relay.Subscription]
+	// silent leaves out what meets a pause: nobody asks for it.
+	silent bool
 }
 
 // matches are the subscriptions of one event, in memory that one goroutine uses again.
 type matches struct {
 	filters.Matches[*relay.Subscription]
-	event filters.Event
+	missed []*relay.Subscription // those that would have it, were they not inactive
+	event  filters.Event
 }
 
-func newDirectory() *directory {
-	d := &directory{index: filters.NewIndex[*relay.Subscription]()}
+func newDirectory(silent bool) *directory {
+	d := &directory{index: filters.NewIndex[*relay.Subscription](), silent: silent}
 	d.find = d.index.Match
 	d.ask = func(s *relay.Subscription, e *filters.Event) filters.Verdict { return s.Filter.MatchEvent(e) }
 	return d
@@ -50,11 +53,11 @@ func (d *directory) get(id string) *relay.Subscription {
 	return s.(*relay.Subscription)
 }
 
-// match finds the subscriptions that want the event, and those whose filter needs a
-// value that the event does not show. An event that only its owner may see is for
-// nobody else.
+// match finds the subscriptions that want the event, those that miss it, and those
+// whose filter needs a value that the event does not show. An event that only its owner
+// may see is for nobody else.
 func (d *directory) match(m *matches, e *relay.Event, seq uint64) {
-	m.Yes, m.Unknown = m.Yes[:0], m.Unknown[:0]
+	m.Yes, m.Unknown, m.missed = m.Yes[:0], m.Unknown[:0], m.missed[:0]
 	owner := ""
 	if e.Visibility != relay.VisibleToEveryone {
 		if owner = ownerOf(e); owner == "" {
@@ -64,6 +67,13 @@ func (d *directory) match(m *matches, e *relay.Event, seq uint64) {
 	m.event = e.ForFilters()
 	d.candidates(m, e.Type, owner)
 	stranger := func(s *relay.Subscription) bool { return !s.Wants(e, seq) }
+	if !d.silent {
+		for _, s := range m.Yes {
+			if s.Misses(e, seq) {
+				m.missed = append(m.missed, s)
+			}
+		}
+	}
 	m.Yes, m.Unknown = slices.DeleteFunc(m.Yes, stranger), slices.DeleteFunc(m.Unknown, stranger)
 }
 
@@ -84,16 +94,20 @@ func (d *directory) candidates(m *matches, eventType, owner string) {
 // matchEach is match without the index: it asks the filters of all subscriptions that
 // may have the event, one by one. Those that panic are returned.
 func (d *directory) matchEach(m *matches, e *relay.Event, seq uint64) (panicked []culprit) {
-	m.Yes, m.Unknown = m.Yes[:0], m.Unknown[:0]
+	m.Yes, m.Unknown, m.missed = m.Yes[:0], m.Unknown[:0], m.missed[:0]
 	d.byID.Range(func(_, row any) bool {
 		s := row.(*relay.Subscription)
-		if !usable(s) || !s.Wants(e, seq) {
+		missed := !d.silent && s.Misses(e, seq)
+		if !d.usable(s) || !missed && !s.Wants(e, seq) {
 			return true
 		}
 		verdict, c := d.askSafely(s, e)
 		switch {
 		case c != nil:
 			panicked = append(panicked, *c)
+		case missed && verdict == filters.Yes:
+			m.missed = append(m.missed, s)
+		case missed:
 		case verdict == filters.Yes:
 			m.Yes = append(m.Yes, s)
 		case verdict == filters.Unknown:
@@ -160,7 +174,7 @@ func (d *directory) replace(c change) {
 	} else {
 		d.byID.Store(c.ID, c.Row)
 	}
-	switch before, after := usable(old), usable(c.Row); {
+	switch before, after := d.usable(old), d.usable(c.Row); {
 	case before && after:
 		d.replacing.Add(1)
 		d.index.Remove(keyOf(old), old.Filter, old)
@@ -194,9 +208,9 @@ func (d *directory) ids(fn func(id string)) {
 }
 
 // usable reports whether a row can match anything. A paused one can: events from
-// before its pause.
-func usable(s *relay.Subscription) bool {
-	return s != nil && s.Broken == nil && s.Filter != nil && !slices.Contains(s.Gaps, relay.Gap{})
+// before its pause, and those that it misses.
+func (d *directory) usable(s *relay.Subscription) bool {
+	return s != nil && s.Broken == nil && s.Filter != nil && !(d.silent && slices.Contains(s.Gaps, relay.Gap{}))
 }
 
 // keyOf says which events are for the row: those of its type, and of their owner's

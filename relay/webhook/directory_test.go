@@ -58,7 +58,7 @@ func requireSameOneByOne(t testing.TB, d *directory, e *relay.Event, seq uint64)
 }
 
 func TestOnlyASureMatchOfAUsableRowDelivers(t *testing.T) {
-	d := newDirectory()
+	d := newDirectory(false)
 	row := func(id, filterText string, change func(*relay.Subscription)) *relay.Subscription {
 		s := &relay.Subscription{ID: id, EventType: "thing.updated", Filter: filter(t, filterText), Active: true, Owner: relay.Owner{UserID: "u"}}
 		if change != nil {
@@ -90,7 +90,7 @@ func TestOnlyASureMatchOfAUsableRowDelivers(t *testing.T) {
 }
 
 func TestNoFilterOfAStrangerEverSeesAnOwnersEvent(t *testing.T) {
-	d := newDirectory()
+	d := newDirectory(false)
 	r := rand.New(rand.NewPCG(3, 4))
 	name := func(prefix string) string {
 		if n := r.IntN(4); n > 0 {
@@ -132,7 +132,7 @@ func TestNoFilterOfAStrangerEverSeesAnOwnersEvent(t *testing.T) {
 }
 
 func TestDirectoryEqualsALinearScanThroughARandomLife(t *testing.T) {
-	d := newDirectory()
+	d := newDirectory(false)
 	r := rand.New(rand.NewPCG(5, 6))
 	all := filter(t, `{}`)
 	rows := map[string]*relay.Subscription{}
@@ -176,7 +176,7 @@ func TestDirectoryEqualsALinearScanThroughARandomLife(t *testing.T) {
 }
 
 func TestReadersSeeEveryRowOnceWhileItIsReplaced(t *testing.T) {
-	d := newDirectory()
+	d := newDirectory(false)
 	same, other := filter(t, `{"a":1}`), filter(t, `{"b":{"$exists":true}}`)
 	rows := func(version int) []*relay.Subscription {
 		var out []*relay.Subscription
@@ -225,7 +225,7 @@ func TestReadersSeeEveryRowOnceWhileItIsReplaced(t *testing.T) {
 }
 
 func TestOnlyTheRowThatPanickedIsQuarantined(t *testing.T) {
-	d := newDirectory()
+	d := newDirectory(false)
 	row := func(id string) *relay.Subscription {
 		return &relay.Subscription{ID: id, EventType: "t", Filter: filter(t, `{}`), Active: true, Owner: relay.Owner{UserID: "u"}}
 	}
@@ -249,7 +249,7 @@ func TestOnlyTheRowThatPanickedIsQuarantined(t *testing.T) {
 }
 
 func TestAnEventThatDoesNotListItsColumnsDecidesNoFilterOnThem(t *testing.T) {
-	d := newDirectory()
+	d := newDirectory(false)
 	row := func(filterText string) *relay.Subscription {
 		return &relay.Subscription{ID: filterText, EventType: "t", Filter: filter(t, filterText), Active: true}
 	}
@@ -270,7 +270,7 @@ func TestManySubscriptionsLoadFastAndOneChangeCopiesLittle(t *testing.T) {
 	const n = 30_000
 	all := filter(t, `{}`)
 	for _, owners := range []int{1, n} {
-		d := newDirectory()
+		d := newDirectory(false)
 		changes := make([]change, n)
 		for i := range changes {
 			id := fmt.Sprint(i)
@@ -339,7 +339,7 @@ func BenchmarkMatch(b *testing.B) {
 // crowd is a directory of n subscriptions to one type, and an event that four of them
 // want, whether it is for everyone or for its owner.
 func crowd(t testing.TB, n int) (*directory, *relay.Event) {
-	d := newDirectory()
+	d := newDirectory(false)
 	var rows []*relay.Subscription
 	for i := range n {
 		text := fmt.Sprintf(`{"ns":"n%d","count":{"$gte":%d}}`, i/4, i%4)
@@ -359,7 +359,7 @@ func TestManyUndecidedSubscriptionsAreLoggedOnceEach(t *testing.T) {
 	const n = 12_000
 	lines := 0
 	e := &Engine{
-		log: slog.New(slog.NewTextHandler(lineCounter{&lines}, nil)), observer: &Observer{}, dir: newDirectory(),
+		log: slog.New(slog.NewTextHandler(lineCounter{&lines}, nil)), observer: &Observer{}, dir: newDirectory(false),
 		undecided: map[string]*relay.Subscription{},
 	}
 	rows := make([]*relay.Subscription, n)

@@ -27,6 +27,7 @@ type Config struct {
 	HTTPTimeout   time.Duration   // of an attempt as a whole; default 15 s
 	DrainTimeout  time.Duration   // for attempts under way when Run is told to stop; default 20 s
 	RetrySchedule []time.Duration // default: each subscription's own backoff
+	SilentPauses  bool            // record nothing of the events that meet an inactive subscription
 
 	Concurrency     int // attempts at once to fast endpoints, as many to slow and to new ones; default 256
 	LaneConcurrency int // attempts to one endpoint at once; default 4
@@ -99,7 +100,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, log: cfg.Logger, observer: &cfg.Observer,
 		policy:    retryPolicy{schedule: cfg.RetrySchedule},
 		sender:    NewSender(SenderConfig{Egress: cfg.Egress, Timeout: cfg.HTTPTimeout, Version: cfg.Version, RootCAs: cfg.RootCAs}),
-		dir:       newDirectory(),
+		dir:       newDirectory(cfg.SilentPauses),
 		flights:   newFlights(cfg.MaxEvents, cfg.MaxEventBytes),
 		claims:    newClaims(),
 		quota:     newQuota(cfg.Ledger),

@@ -12,7 +12,7 @@ import (
 func PlantPanic(e *Engine, id string) {
 	find, ask := e.dir.find, e.dir.ask
 	e.dir.find = func(m *filters.Matches[*relay.Subscription], eventType, owner string, ev *filters.Event) {
-		if usable(e.dir.get(id)) {
+		if e.dir.usable(e.dir.get(id)) {
 			panic("planted")
 		}
 		find(m, eventType, owner, ev)

@@ -55,14 +55,14 @@ func (e *Engine) take(ctx context.Context, batch []relay.StreamMessage) error {
 	}
 	err := e.watcher.waitApplied(ctx, control)
 	for len(taken) > 0 && err == nil {
-		wanted := e.matchSome(taken)
-		err = e.dropSettled(ctx, taken[:len(wanted)], wanted)
+		found := e.matchSome(taken)
+		err = e.dropSettled(ctx, taken[:len(found)], found)
 		var s share
 		if err == nil {
-			s, err = e.drawQuota(ctx, wanted...)
+			s, err = e.drawQuota(ctx, wantedOf(found)...)
 		}
-		for i := 0; i < len(wanted) && err == nil; i++ {
-			err = e.launch(ctx, taken[0], wanted[i], &s)
+		for i := 0; i < len(found) && err == nil; i++ {
+			err = e.launch(ctx, taken[0], found[i], &s)
 			taken = taken[1:]
 		}
 		e.quota.refund(s)
@@ -73,11 +73,29 @@ func (e *Engine) take(ctx context.Context, batch []relay.StreamMessage) error {
 	return err
 }
 
-// launch puts the deliveries of an event into their lanes. It waits while too
-// many deliveries are on their way.
-func (e *Engine) launch(ctx context.Context, fl *flight, wanted []relay.Delivery, s *share) error {
-	e.observer.matched(fl.msg.Seq, len(wanted))
-	for _, d := range wanted {
+// found are the deliveries of one event: those to make, then those to inactive
+// subscriptions.
+type found struct {
+	deliveries []relay.Delivery
+	wanted     int // of them are to be made
+}
+
+func wantedOf(all []found) [][]relay.Delivery {
+	out := make([][]relay.Delivery, len(all))
+	for i, f := range all {
+		out[i] = f.deliveries[:f.wanted]
+	}
+	return out
+}
+
+// reasonInactive is why a delivery is skipped.
+const reasonInactive = "inactive: the webhook was not active when the event came"
+
+// launch puts the deliveries of an event into their lanes, and records those that
+// meet an inactive subscription. It waits while too many are on their way.
+func (e *Engine) launch(ctx context.Context, fl *flight, f found, s *share) error {
+	e.observer.matched(fl.msg.Seq, f.wanted)
+	for i, d := range f.deliveries {
 		select {
 		case e.budget <- struct{}{}:
 		case <-ctx.Done():
@@ -86,6 +104,12 @@ func (e *Engine) launch(ctx context.Context, fl *flight, wanted []relay.Delivery
 		}
 		e.flights.expect(fl, 1)
 		t := &task{delivery: d, flight: fl}
+		if i >= f.wanted {
+			e.settle(t, relay.Outcome{Delivery: d, Kind: relay.Skipped, Attempt: &relay.Attempt{
+				Number: 1, StartedAt: fl.msg.Event.CommittedAt, Error: reasonInactive,
+			}})
+			continue
+		}
 		if !e.count(t, s) {
 			continue
 		}
@@ -97,13 +121,13 @@ func (e *Engine) launch(ctx context.Context, fl *flight, wanted []relay.Delivery
 	return nil
 }
 
-// dropSettled takes out of wanted what was attempted or put aside before the
-// events were handed out again.
-func (e *Engine) dropSettled(ctx context.Context, taken []*flight, wanted [][]relay.Delivery) error {
+// dropSettled takes out of what was found what was attempted, put aside or skipped
+// before the events were handed out again.
+func (e *Engine) dropSettled(ctx context.Context, taken []*flight, all []found) error {
 	var ask []relay.Delivery
 	for i, fl := range taken {
 		if fl.msg.Again {
-			ask = append(ask, wanted[i]...)
+			ask = append(ask, all[i].deliveries...)
 		}
 	}
 	if len(ask) == 0 {
@@ -124,14 +148,19 @@ func (e *Engine) dropSettled(ctx context.Context, taken []*flight, wanted [][]re
 		if !fl.msg.Again {
 			continue
 		}
-		open := wanted[i][:0]
-		for j, d := range wanted[i] {
-			if !settled[j] {
-				open = append(open, d)
+		f := all[i]
+		open := found{deliveries: f.deliveries[:0]}
+		for j, d := range f.deliveries {
+			if settled[j] {
+				continue
+			}
+			open.deliveries = append(open.deliveries, d)
+			if j < f.wanted {
+				open.wanted++
 			}
 		}
-		settled = settled[len(wanted[i]):]
-		wanted[i] = open
+		settled = settled[len(f.deliveries):]
+		all[i] = open
 	}
 	return nil
 }
@@ -141,17 +170,17 @@ func (e *Engine) dropSettled(ctx context.Context, taken []*flight, wanted [][]re
 const matchedAtOnce = 4096
 
 // matchSome finds the deliveries of the first events, of one at least.
-func (e *Engine) matchSome(taken []*flight) [][]relay.Delivery {
-	wanted, found := make([][]relay.Delivery, 0, len(taken)), 0
-	for len(wanted) < len(taken) && found < matchedAtOnce {
-		of := e.match(&taken[len(wanted)].msg)
-		wanted, found = append(wanted, of), found+len(of)
+func (e *Engine) matchSome(taken []*flight) []found {
+	all, n := make([]found, 0, len(taken)), 0
+	for len(all) < len(taken) && n < matchedAtOnce {
+		f := e.match(&taken[len(all)].msg)
+		all, n = append(all, f), n+len(f.deliveries)
 	}
-	return wanted
+	return all
 }
 
 // match finds the deliveries of one event.
-func (e *Engine) match(m *relay.StreamMessage) []relay.Delivery {
+func (e *Engine) match(m *relay.StreamMessage) found {
 	ev := &m.Event
 	if ev.Unlisted || !e.matchAtOnce(m) {
 		e.matchEach(m)
@@ -159,15 +188,17 @@ func (e *Engine) match(m *relay.StreamMessage) []relay.Delivery {
 	if unknown := e.matches.Unknown; len(unknown) > 0 {
 		e.reportUndecided(ev, unknown)
 	}
-	yes := e.matches.Yes
-	out := make([]relay.Delivery, len(yes))
-	for i, s := range yes {
-		out[i] = relay.Delivery{
-			EventID: ev.ID, EventType: ev.Type, SubscriptionID: s.ID, Owner: ev.Owner,
-			Body: ev.Body, StreamSeq: m.Seq, CommitLSN: ev.Position.CommitLSN,
+	f := found{wanted: len(e.matches.Yes)}
+	f.deliveries = make([]relay.Delivery, 0, f.wanted+len(e.matches.missed))
+	for _, list := range [][]*relay.Subscription{e.matches.Yes, e.matches.missed} {
+		for _, s := range list {
+			f.deliveries = append(f.deliveries, relay.Delivery{
+				EventID: ev.ID, EventType: ev.Type, SubscriptionID: s.ID, Owner: ev.Owner,
+				Body: ev.Body, StreamSeq: m.Seq, CommitLSN: ev.Position.CommitLSN,
+			})
 		}
 	}
-	return out
+	return f
 }
 
 // matchAtOnce asks the index. Filters come from users: should one of them make it

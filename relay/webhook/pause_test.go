@@ -132,3 +132,66 @@ func TestARowReadPausedBeforeThatIsAnnouncedKeepsWhatCameBefore(t *testing.T) {
 	eventually(t, func() bool { return s.feed.Open() == 0 }, "acked")
 	require.Equal(t, 1, s.ledger.Waiting("a"))
 }
+
+// skipped are the bodies of the events that the log says met an inactive subscription.
+func (s *stage) skipped(t *testing.T, id string) []string {
+	var out []string
+	for _, o := range s.ledger.Log(id) {
+		if o.Kind == relay.Skipped {
+			require.Equal(t, "inactive: the webhook was not active when the event came", o.Attempt.Error)
+			require.Empty(t, o.Attempt.TargetURL, "nobody was asked")
+			out = append(out, string(o.Delivery.Body))
+		}
+	}
+	return out
+}
+
+func TestEventsThatMeetAPauseAreRecordedAsSkippedOnce(t *testing.T) {
+	s := newStage(t, time.Minute)
+	s.subscribe(t, "a", "b")
+	s.emit(1)
+	s.pause("a")
+	s.emit(2)
+	s.resume("a")
+	s.emit(1)
+	start(t, s.config())
+	eventually(t, func() bool { return s.feed.Open() == 0 && s.count("a") == 2 && s.count("b") == 4 }, "acked")
+	require.ElementsMatch(t, []string{`{"data":{"n":1}}`, `{"data":{"n":2}}`}, s.skipped(t, "a"))
+	require.Empty(t, s.skipped(t, "b"))
+}
+
+func TestARowThatWasInactiveFromTheStartSkips(t *testing.T) {
+	s := newStage(t, time.Minute)
+	s.subscribe(t, "a", "b")
+	s.subs.SetActive("a", false)
+	s.emit(2)
+	start(t, s.config())
+	eventually(t, func() bool { return s.feed.Open() == 0 && s.count("b") == 2 }, "acked")
+	require.Len(t, s.skipped(t, "a"), 2)
+	require.Zero(t, s.ledger.Waiting("a"))
+}
+
+func TestSkippedEventsThatComeAgainAreNotRecordedTwice(t *testing.T) {
+	s := newStage(t, 100*time.Millisecond)
+	s.subscribe(t, "a", "b")
+	s.pause("a")
+	s.emit(2)
+	start(t, s.config())
+	eventually(t, func() bool { return s.feed.Open() == 0 && s.count("b") == 2 }, "acked")
+	s.feed.Crash() // nothing was acked: everything comes again
+	s.emit(1)
+	eventually(t, func() bool { return s.feed.Open() == 0 && s.count("b") == 3 }, "acked")
+	require.Len(t, s.skipped(t, "a"), 3)
+}
+
+func TestSilentPausesLeaveNothing(t *testing.T) {
+	s := newStage(t, time.Minute)
+	s.subscribe(t, "a", "b")
+	s.pause("a")
+	s.emit(2)
+	cfg := s.config()
+	cfg.SilentPauses = true
+	start(t, cfg)
+	eventually(t, func() bool { return s.feed.Open() == 0 && s.count("b") == 2 }, "acked")
+	require.Empty(t, s.ledger.Log("a"))
+}

@@ -29,7 +29,7 @@ func TestAnnouncementsOpenAndCloseTheGapsOfARow(t *testing.T) {
 		"insertion":                       {[]relay.Gap{{}}, []announced{{5, fresh}}, nil},
 		"other type in a pause":           {[]relay.Gap{{From: 3}}, []announced{{5, retyped}}, []relay.Gap{{From: 3}}},
 	} {
-		w := newWatcher(nil, nil, newDirectory(), nil, nil)
+		w := newWatcher(nil, nil, newDirectory(false), nil, nil)
 		if c.before != nil {
 			w.gaps["a"] = c.before
 		}
@@ -52,7 +52,7 @@ func TestAStatusThatWasReadDoesNotOverruleALaterAnnouncement(t *testing.T) {
 		"read paused for ever, paused later": {[]relay.Gap{{From: 7}}, 0, func(w *watcher) { w.open("a", 0) }},
 		"read active, paused later":          {[]relay.Gap{{From: 7}}, 0, func(w *watcher) { w.close("a", 5) }},
 	} {
-		w := newWatcher(nil, nil, newDirectory(), nil, nil)
+		w := newWatcher(nil, nil, newDirectory(false), nil, nil)
 		w.gaps["a"], w.since["a"] = c.before, c.since
 		c.change(w)
 		require.Equal(t, c.before, w.gaps["a"], name)
@@ -60,7 +60,7 @@ func TestAStatusThatWasReadDoesNotOverruleALaterAnnouncement(t *testing.T) {
 }
 
 func TestTheGapsOfARowAreBounded(t *testing.T) {
-	w := newWatcher(nil, nil, newDirectory(), nil, nil)
+	w := newWatcher(nil, nil, newDirectory(false), nil, nil)
 	for seq := uint64(1); seq < 100; seq += 2 {
 		w.note([]announced{{seq, relay.Announcement{ID: "a", Paused: true}}, {seq + 1, relay.Announcement{ID: "a", Resumed: true}}})
 	}
