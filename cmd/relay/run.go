@@ -253,6 +253,7 @@ func (p *process) connect(ctx context.Context) error {
 	err := p.await(ctx, "postgres", func() (err error) {
 		p.store, err = pgstore.Open(ctx, pgstore.Config{
 			URL: p.cfg.Source.URL, Keyring: p.keyring, Logger: p.log, DisableAfter: p.cfg.Webhook.DisableAfter, Disabled: p.webhookDisabled,
+			Log: pgstore.LogRules{Redact: p.cfg.Webhook.LogRedact, MaxPayload: int(p.cfg.Webhook.LogPayloadMax)},
 		})
 		return err
 	})

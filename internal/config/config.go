@@ -164,6 +164,14 @@ type Webhook struct {
 	// log, so that it can be replayed. Defaults to true.
 	LogSkipped bool `yaml:"log_skipped" env:"RELAY_LOG_SKIPPED"`
 
+	// LogRedact names members whose values the delivery log does not get: email anywhere,
+	// data.customer.email at that place. Defaults to none.
+	LogRedact []string `yaml:"log_redact" env:"RELAY_LOG_REDACT"`
+
+	// LogPayloadMax is the size of a payload beyond which the delivery log gets its size
+	// and hash only. Zero is no bound. Defaults to 256kB.
+	LogPayloadMax Bytes `yaml:"log_payload_max" env:"RELAY_LOG_PAYLOAD_MAX"`
+
 	// LogRetention is how long rows of the delivery log are kept: whole days, counted
 	// up. Open retries stay. Zero keeps everything. Defaults to 2160h, 90 days.
 	LogRetention time.Duration `yaml:"log_retention" env:"RELAY_LOG_RETENTION"`
@@ -198,7 +206,7 @@ func Default() Config {
 	return Config{
 		Source:       Source{Slot: "relay", Publication: "relay", Heartbeat: 10 * time.Second, WALBudget: 10 << 30, WALPolicy: PolicyWarn},
 		NATS:         NATS{Dir: "./data/nats", Listen: "127.0.0.1:4222", Stream: "EVENTS", Batches: BatchesAuto, ConfirmLag: 5 * time.Minute, AuditEvery: time.Hour},
-		Webhook:      Webhook{HTTPTimeout: 15 * time.Second, DisableAfter: 120 * time.Hour, LogSkipped: true, LogRetention: 90 * 24 * time.Hour},
+		Webhook:      Webhook{HTTPTimeout: 15 * time.Second, DisableAfter: 120 * time.Hour, LogSkipped: true, LogPayloadMax: 256 << 10, LogRetention: 90 * 24 * time.Hour},
 		Listen:       "127.0.0.1:8080",
 		DrainTimeout: 20 * time.Second,
 		Log:          Log{Level: slog.LevelInfo, Format: FormatAuto},

@@ -79,7 +79,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 const everyKey = `
 source: {url: "postgres://file", slot: file_slot, publication: file_pub, heartbeat: 1s, wal_budget: 64MB, wal_policy: halt}
 nats: {url: "nats://file:4222", dir: /file/nats, listen: "127.0.0.1:1", stream: FILE, confirm_lag: 1m, audit_every: 2h, monitor_url: "http://file:8222", batches: atomic, message_ids: false}
-webhook: {http_timeout: 1s, retry_schedule: [1s, 2m], egress_allow: [10.0.0.0/8, "::1/128"], egress_http: true, disable_after: 1h, log_skipped: false, log_retention: 48h}
+webhook: {http_timeout: 1s, retry_schedule: [1s, 2m], egress_allow: [10.0.0.0/8, "::1/128"], egress_http: true, disable_after: 1h, log_skipped: false, log_redact: [email, data.ssn], log_payload_max: 1kB, log_retention: 48h}
 listen: 127.0.0.1:2
 port_file: /file/ports
 master_key_file: /file/keys
@@ -92,7 +92,7 @@ var everyVariable = []string{
 	"RELAY_HEARTBEAT=0s", "RELAY_WAL_BUDGET=2TB", "RELAY_WAL_POLICY=drop-slot",
 	"RELAY_NATS_URL=nats://a:4222, tls://b:4222", "RELAY_NATS_DIR=/env/nats", "RELAY_NATS_LISTEN=-", "RELAY_STREAM=ENV",
 	"RELAY_CONFIRM_LAG=0s", "RELAY_AUDIT_EVERY=0s", "RELAY_NATS_MONITOR_URL=http://a:8222,https://b", "RELAY_NATS_BATCHES=off", "RELAY_NATS_MESSAGE_IDS=true",
-	"RELAY_HTTP_TIMEOUT=250ms", "RELAY_RETRY_SCHEDULE=1s, 2s,5s,", "RELAY_EGRESS_ALLOW=127.0.0.0/8,fd00::/8", "RELAY_EGRESS_HTTP=false", "RELAY_LOG_RETENTION=0s", "RELAY_DISABLE_AFTER=0s", "RELAY_LOG_SKIPPED=true",
+	"RELAY_HTTP_TIMEOUT=250ms", "RELAY_RETRY_SCHEDULE=1s, 2s,5s,", "RELAY_EGRESS_ALLOW=127.0.0.0/8,fd00::/8", "RELAY_EGRESS_HTTP=false", "RELAY_LOG_RETENTION=0s", "RELAY_DISABLE_AFTER=0s", "RELAY_LOG_SKIPPED=true", "RELAY_LOG_REDACT=password", "RELAY_LOG_PAYLOAD_MAX=0",
 	"RELAY_LISTEN=:0", "RELAY_PORT_FILE=/env/ports", "RELAY_MASTER_KEY_FILE=/env/keys", "RELAY_DRAIN_TIMEOUT=0s",
 	"RELAY_LOG_LEVEL=WARN", "RELAY_LOG_FORMAT=json",
 }
@@ -105,7 +105,7 @@ func TestTheFileOverridesEveryDefault(t *testing.T) {
 		NATS:   config.NATS{URL: secret.New("nats://file:4222"), Dir: "/file/nats", Listen: "127.0.0.1:1", Stream: "FILE", ConfirmLag: time.Minute, AuditEvery: 2 * time.Hour, MonitorURL: secret.New("http://file:8222"), Batches: config.BatchesAtomic},
 		Webhook: config.Webhook{
 			HTTPTimeout: time.Second, RetrySchedule: []time.Duration{time.Second, 2 * time.Minute},
-			EgressAllow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}, EgressHTTP: true, DisableAfter: time.Hour, LogRetention: 48 * time.Hour,
+			EgressAllow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}, EgressHTTP: true, DisableAfter: time.Hour, LogRedact: []string{"email", "data.ssn"}, LogPayloadMax: 1024, LogRetention: 48 * time.Hour,
 		},
 		Listen: "127.0.0.1:2", PortFile: "/file/ports", MasterKeyFile: "/file/keys", DrainTimeout: 3 * time.Second,
 		Log: config.Log{Level: slog.LevelDebug, Format: config.FormatText},
@@ -120,7 +120,7 @@ func TestTheEnvironmentOverridesEveryKeyOfTheFile(t *testing.T) {
 		NATS:   config.NATS{URL: secret.New("nats://a:4222, tls://b:4222"), Dir: "/env/nats", Listen: "-", Stream: "ENV", MonitorURL: secret.New("http://a:8222,https://b"), Batches: config.BatchesOff, MessageIDs: true},
 		Webhook: config.Webhook{
 			HTTPTimeout: 250 * time.Millisecond, RetrySchedule: []time.Duration{time.Second, 2 * time.Second, 5 * time.Second},
-			EgressAllow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}, LogSkipped: true,
+			EgressAllow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}, LogSkipped: true, LogRedact: []string{"password"},
 		},
 		Listen: ":0", PortFile: "/env/ports", MasterKeyFile: "/env/keys",
 		Log: config.Log{Level: slog.LevelWarn, Format: config.FormatJSON},
@@ -299,6 +299,8 @@ func TestValidateNamesKeyAndVariable(t *testing.T) {
 		"unknown batches":     {func(c *config.Config) { c.NATS.Batches = "slow" }, `nats.batches (RELAY_NATS_BATCHES) is "slow"; want auto, fast, atomic or off`},
 		"monitor over nats":   {func(c *config.Config) { c.NATS.MonitorURL = secret.New("nats://canary:4222") }, "nats.monitor_url (RELAY_NATS_MONITOR_URL) is no list of monitoring addresses"},
 		"disabled at once":    {func(c *config.Config) { c.Webhook.DisableAfter = time.Millisecond }, "webhook.disable_after (RELAY_DISABLE_AFTER) is 1ms; want 1s to "},
+		"tiny log payload":    {func(c *config.Config) { c.Webhook.LogPayloadMax = 12 }, "webhook.log_payload_max (RELAY_LOG_PAYLOAD_MAX) is 12; want 0 for none, or 1kB and more"},
+		"nothing redacted":    {func(c *config.Config) { c.Webhook.LogRedact = []string{"data..ssn"} }, `webhook.log_redact (RELAY_LOG_REDACT) holds "data..ssn"; want the name of a member, or names separated by dots`},
 		"log kept minutes":    {func(c *config.Config) { c.Webhook.LogRetention = time.Minute }, "webhook.log_retention (RELAY_LOG_RETENTION) is 1m0s; want 1h0m0s to "},
 		"no timeout":          {func(c *config.Config) { c.Webhook.HTTPTimeout = 0 }, "webhook.http_timeout (RELAY_HTTP_TIMEOUT) is 0s; want 1ms to 10m0s"},
 		"retry at once":       {func(c *config.Config) { c.Webhook.RetrySchedule = make([]time.Duration, 3) }, "webhook.retry_schedule (RELAY_RETRY_SCHEDULE) is 0s"},

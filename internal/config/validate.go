@@ -17,6 +17,9 @@ const (
 	maxIdentifier   = 63  // bytes of a Postgres name
 	maxStreamName   = 255 // bytes of a JetStream stream name
 	maxHTTPTimeout  = 10 * time.Minute
+	leastPayload    = Bytes(1 << 10)
+	maxRedact       = 100
+	maxRedactName   = 200
 	maxLogRetention = 100 * 366 * 24 * time.Hour
 	maxDrain        = time.Hour
 	maxRetryDelay   = 30 * 24 * time.Hour
@@ -134,6 +137,17 @@ func (c checks) webhook(w Webhook) {
 	}
 	if w.LogRetention != 0 {
 		c.within("webhook.log_retention", w.LogRetention, time.Hour, maxLogRetention)
+	}
+	if w.LogPayloadMax != 0 && w.LogPayloadMax < leastPayload {
+		c.at("webhook.log_payload_max", "is %s; want 0 for none, or %s and more", w.LogPayloadMax, leastPayload)
+	}
+	if len(w.LogRedact) > maxRedact {
+		c.at("webhook.log_redact", "has %d names; want at most %d", len(w.LogRedact), maxRedact)
+	}
+	for _, name := range w.LogRedact {
+		if name == "" || len(name) > maxRedactName || slices.Contains(strings.Split(name, "."), "") {
+			c.at("webhook.log_redact", "holds %s; want the name of a member, or names separated by dots", quote(name))
+		}
 	}
 	if len(w.RetrySchedule) > maxRetries {
 		c.at("webhook.retry_schedule", "has %d delays; want at most %d", len(w.RetrySchedule), maxRetries)

@@ -16,6 +16,9 @@ import (
 	"github.com/dot-do/relay/relay"
 )
 
+// defaultDurable is the name of the consumer that all delivery processes share.
+const defaultDurable = "relay-deliver"
+
 // FeedConfig configures Client.Feed.
 type FeedConfig struct {
 	Durable       string        // name of the shared consumer; default relay-deliver
@@ -54,7 +57,7 @@ type Feed struct {
 // Feed opens the shared consumer and makes it when it is missing. The settings of
 // a consumer that exists win: the other processes work by them.
 func (c *Client) Feed(ctx context.Context, cfg FeedConfig) (*Feed, error) {
-	orDefault(&cfg.Durable, "relay-deliver")
+	orDefault(&cfg.Durable, defaultDurable)
 	orDefault(&cfg.AckWait, 10*time.Second)
 	orDefault(&cfg.MaxAckPending, 4096)
 	f := &Feed{c: c, cfg: cfg, log: c.log.With("consumer", cfg.Durable)}

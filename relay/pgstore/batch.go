@@ -28,14 +28,15 @@ type entry struct {
 // the attempts, so that a batch which was committed without our knowing is
 // recognised when it is settled again.
 type batch struct {
+	rules   *redactor
 	entries []entry
 	logIDs  []string
 	subs    []string // distinct, sorted
 	leased  []int    // entries that came from a claim
 }
 
-func newBatch(outcomes []relay.Outcome) *batch {
-	b := &batch{entries: make([]entry, 0, len(outcomes))}
+func newBatch(outcomes []relay.Outcome, rules *redactor) *batch {
+	b := &batch{rules: rules, entries: make([]entry, 0, len(outcomes))}
 	seen := make(map[string]bool, len(outcomes))
 	payloads := map[string][]byte{} // an event's body is checked once for all its subscribers
 	for i := range outcomes {
@@ -48,7 +49,7 @@ func newBatch(outcomes []relay.Outcome) *batch {
 			seen[e.logID] = true
 			b.logIDs = append(b.logIDs, e.logID)
 			if e.payload = payloads[o.Delivery.EventID]; e.payload == nil {
-				e.payload = payloadJSON(o.Delivery.Body)
+				e.payload = rules.payload(o.Delivery.Body)
 				payloads[o.Delivery.EventID] = e.payload
 			}
 			e.age = age(o.Attempt)

@@ -37,6 +37,7 @@ type Config struct {
 	DisableAfter time.Duration
 	// Disabled is told of subscriptions that Settle switched off, and why. Optional.
 	Disabled func(id, reason string)
+	Log      LogRules     // what the delivery log does not get
 	Logger   *slog.Logger // defaults to slog.Default()
 }
 
@@ -46,6 +47,7 @@ type Store struct {
 	keyring *secret.Keyring
 	log     *slog.Logger
 	off     switchOff
+	rules   *redactor
 
 	plain   plainSecrets
 	carried carried
@@ -106,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", clean(err))
 	}
-	s := &Store{pool: pool, keyring: cfg.Keyring, log: cfg.Logger.With("component", "pgstore"), off: switchOff{after: cfg.DisableAfter, told: cfg.Disabled}}
+	s := &Store{pool: pool, keyring: cfg.Keyring, log: cfg.Logger.With("component", "pgstore"), off: switchOff{after: cfg.DisableAfter, told: cfg.Disabled}, rules: newRedactor(cfg.Log)}
 	if err := s.check(ctx); err != nil {
 		pool.Close()
 		return nil, err

@@ -59,7 +59,7 @@ func (s *Store) Settle(ctx context.Context, outcomes []relay.Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	s.writeCarried(ctx, false)
-	b := newBatch(outcomes)
+	b := newBatch(outcomes, s.rules)
 	skip, tested := s.locked.any(b.subs), false
 	pause := firstPause
 	for try := 1; ; {
@@ -215,7 +215,7 @@ func (s *Store) testPayloads(ctx context.Context, b *batch) error {
 		err := conn.QueryRow(ctx, `select jsonb_typeof($1::text::jsonb)`, string(e.payload)).Scan(&kind)
 		switch {
 		case badData(err):
-			e.payload = placeholder(e.Delivery.Body)
+			e.payload = placeholder(e.Delivery.Body, reasonUnstorable)
 		case err != nil:
 			return err
 		}

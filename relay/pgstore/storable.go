@@ -54,22 +54,13 @@ func headersJSON(h map[string]string) []byte {
 	return out
 }
 
-// payloadJSON is what the log's payload column gets: the body, or a note that
-// stands for it where jsonb cannot hold it.
-func payloadJSON(body []byte) []byte {
-	if !storable(body) {
-		return placeholder(body)
-	}
-	return body
-}
-
-// placeholder tells what a payload was that jsonb cannot hold.
-func placeholder(body []byte) []byte {
+// placeholder tells what a payload was that the log does not hold.
+func placeholder(body []byte, why string) []byte {
 	sum := sha256.Sum256(body)
 	out, _ := json.Marshal(map[string]any{ // strings and a number: never fails
-		"relay_omitted": "the payload is JSON that jsonb cannot hold",
-		"sha256":        hex.EncodeToString(sum[:]),
-		"bytes":         len(body),
+		memberOmitted: why,
+		"sha256":      hex.EncodeToString(sum[:]),
+		"bytes":       len(body),
 	})
 	return out
 }

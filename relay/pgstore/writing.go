@@ -30,6 +30,7 @@ const maxBodies = 8 << 20
 // writing is what one settling transaction writes: the outcomes of a batch in the
 // light of a view.
 type writing struct {
+	rules   *redactor
 	v       *view
 	logs    []logRow
 	waiting []*entry // new rows of webhook_deliveries
@@ -51,7 +52,7 @@ type logRow struct {
 // newWriting decides what is written. It returns a *lockedError when that cannot
 // be done without waiting.
 func newWriting(b *batch, v *view) (*writing, error) {
-	w := &writing{v: v, now: map[string]*tally{}, later: map[string]*tally{}}
+	w := &writing{rules: b.rules, v: v, now: map[string]*tally{}, later: map[string]*tally{}}
 	var locked []string
 	for i := range b.entries {
 		e := &b.entries[i]
@@ -195,7 +196,7 @@ func (w *writing) logValues(r *logRow) []any {
 	return []any{
 		r.logID, link, text(d.EventType, 200), text(d.EventID, 200), orNull(text(a.TargetURL, math.MaxInt)), r.status, attemptNumber(r.Outcome),
 		headersJSON(request), r.payload,
-		statusCode(a), headersJSON(a.ResponseHeaders), responseBody(a),
+		statusCode(a), headersJSON(w.rules.headers(a.ResponseHeaders)), w.responseBody(a),
 		int32(min(max(a.Duration.Milliseconds(), 0), math.MaxInt32)), orNull(text(a.Error, maxErrorText)), retryAt, delivered,
 	}
 }
@@ -209,11 +210,11 @@ func statusCode(a *relay.Attempt) *int32 {
 	return &code
 }
 
-func responseBody(a *relay.Attempt) *string {
+func (w *writing) responseBody(a *relay.Attempt) *string {
 	if a.StatusCode == 0 {
 		return nil
 	}
-	body := text(a.ResponseBody, maxResponseBody)
+	body := text(w.rules.answer(a.ResponseBody), maxResponseBody)
 	return &body
 }
 
