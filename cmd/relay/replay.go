@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/user"
 	"strings"
@@ -12,14 +13,30 @@ import (
 )
 
 type replayCmd struct {
-	Webhook   string  `required:"" placeholder:"ID" help:"The webhook, a row of zapier_webhooks."`
-	Since     string  `placeholder:"TIME" help:"Only letters given up since then: 2026-11-23T10:00:00Z, or 24h for a day ago."`
-	Until     string  `placeholder:"TIME" help:"Only letters given up before then."`
+	Webhook   string  `placeholder:"ID" help:"The webhook, a row of zapier_webhooks."`
+	Dead      bool    `group:"What" xor:"what" help:"Dead letters: what was given up. The default."`
+	Failed    bool    `group:"What" xor:"what" help:"Deliveries that wait for another attempt: they become due now."`
+	Skipped   bool    `group:"What" xor:"what" help:"Events that met the webhook inactive, from the stream."`
+	Stream    bool    `group:"What" xor:"what" help:"Events of the stream that match and that it never got, also from before it was made; needs --since."`
+	Log       string  `group:"What" xor:"what" placeholder:"ID" help:"One delivery, by the id of a row of zapier_webhook_logs; no --webhook."`
+	Since     string  `placeholder:"TIME" help:"Only what is from since then: 2026-11-23T10:00:00Z, or 24h for a day ago."`
+	Until     string  `placeholder:"TIME" help:"Only what is from before then."`
 	EventType string  `placeholder:"TYPE" help:"Only those of this event type."`
-	Again     bool    `help:"Those, too, that were replayed before."`
+	Again     bool    `help:"With dead letters, those, too, that were replayed before; with the stream, those that it got."`
 	Rate      float64 `default:"50" help:"Deliveries a second that become due, 0.01 to 100000."`
 	Yes       bool    `help:"Do it. Without this it only says what it would do."`
 	JSON      bool    `help:"One JSON object."`
+}
+
+// Help is the longer text of --help.
+func (replayCmd) Help() string {
+	return `Sends deliveries of one webhook once more, with the same event ids and webhook-ids, so that a receiver can tell what it has seen.
+It says first what it would do; --yes does it. The deliveries count in the hour's quota and have all their attempts again.
+
+    relay replay --webhook=functions --since=24h              dead letters of the last day
+    relay replay --webhook=functions --skipped --yes          what it missed while it was inactive
+    relay replay --webhook=new --stream --since=12h --yes     the last 12 hours, for a webhook that was just made
+    relay replay --log=0190d3c2-… --yes                       one delivery of the log`
 }
 
 const (
@@ -43,18 +60,17 @@ type replayedJSON struct {
 	LastDue float64    `json:"last_due_in_seconds"`
 }
 
-// Run puts dead letters back among the deliveries that wait, or says how many it
-// would.
+// Run puts deliveries back among those that wait, or says how many it would.
 func (c *replayCmd) Run(ctx context.Context, a *app) error {
-	if c.Rate < leastRate || c.Rate > mostRate {
-		return usageError{fmt.Errorf("--rate %g: want %g to %d", c.Rate, leastRate, mostRate)}
-	}
-	q := pgstore.LetterQuery{Webhook: c.Webhook, EventType: c.EventType, Again: c.Again}
-	var err error
-	if q.Since, err = momentOf("--since", c.Since); err != nil {
+	if err := c.validate(); err != nil {
 		return err
 	}
-	if q.Until, err = momentOf("--until", c.Until); err != nil {
+	since, err := momentOf("--since", c.Since)
+	if err != nil {
+		return err
+	}
+	until, err := momentOf("--until", c.Until)
+	if err != nil {
 		return err
 	}
 	store, err := a.openStore(ctx)
@@ -62,6 +78,9 @@ func (c *replayCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer store.Close() //nolint:contextcheck // closing writes what is left although ctx has ended
+	if c.Log != "" {
+		return c.resend(ctx, a, store)
+	}
 	row, err := store.FindWebhook(ctx, c.Webhook)
 	if err != nil {
 		return err
@@ -69,13 +88,40 @@ func (c *replayCmd) Run(ctx context.Context, a *app) error {
 	if row == nil {
 		return noWebhook(c.Webhook)
 	}
+	switch {
+	case c.Skipped, c.Stream:
+		return c.replayEvents(ctx, a, store, since, until)
+	case c.Failed:
+		return c.hurry(ctx, a, store, pgstore.FailedQuery{Webhook: c.Webhook, Since: since, Until: until, EventType: c.EventType}, row.Active)
+	}
+	return c.replayLetters(ctx, a, store, pgstore.LetterQuery{Webhook: c.Webhook, Since: since, Until: until, EventType: c.EventType, Again: c.Again}, row.Active)
+}
+
+func (c *replayCmd) validate() error {
+	switch {
+	case c.Rate < leastRate || c.Rate > mostRate:
+		return usageError{fmt.Errorf("--rate %g: want %g to %d", c.Rate, leastRate, mostRate)}
+	case c.Log != "" && (c.Webhook != "" || c.Since != "" || c.Until != "" || c.EventType != "" || c.Again):
+		return usageError{errors.New("--log names one delivery: it goes with --yes and --json only")}
+	case c.Log == "" && c.Webhook == "":
+		return usageError{errors.New("say which webhook: --webhook=ID, as relay webhooks list shows it; or --log=ID for one delivery")}
+	case c.Stream && c.Since == "":
+		return usageError{errors.New("--stream takes every event that matches: say from when on, such as --since=24h")}
+	case c.Again && (c.Failed || c.Skipped):
+		return usageError{errors.New("--again goes with dead letters and with --stream")}
+	}
+	return nil
+}
+
+// replayLetters replays dead letters.
+func (c *replayCmd) replayLetters(ctx context.Context, a *app, store *pgstore.Store, q pgstore.LetterQuery, active bool) error {
 	found, err := store.CountLetters(ctx, q)
 	if err != nil {
 		return err
 	}
 	out := replayedJSON{
 		Webhook: c.Webhook, Found: found.Letters, Bytes: found.Bytes, Oldest: utc(found.Oldest), Newest: utc(found.Newest),
-		DryRun: !c.Yes, Active: row.Active,
+		DryRun: !c.Yes, Active: active,
 	}
 	if c.Yes {
 		if err := c.putBack(ctx, a, store, q, &found, &out); err != nil {
@@ -148,10 +194,16 @@ func (c *replayCmd) describe(out *replayedJSON) string {
 		}
 		b.WriteString("\n")
 	}
-	if !out.Active {
-		fmt.Fprintf(&b, "the webhook is inactive: they wait until relay webhooks resume %s\n", printable(out.Webhook))
-	}
+	b.WriteString(c.asleep(out.Active))
 	return b.String()
+}
+
+// asleep warns of an inactive webhook.
+func (c *replayCmd) asleep(active bool) string {
+	if active {
+		return ""
+	}
+	return fmt.Sprintf("the webhook is inactive: they wait until relay webhooks resume %s\n", printable(c.Webhook))
 }
 
 // momentOf reads a time, or how long ago it was.

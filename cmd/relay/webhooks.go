@@ -20,6 +20,9 @@ type webhooksCmd struct {
 	Pause  webhooksPauseCmd  `cmd:"" help:"Make a subscription inactive: it gets nothing meanwhile."`
 	Resume webhooksResumeCmd `cmd:"" help:"Make a subscription active again."`
 
+	Test webhooksTestCmd `cmd:"" help:"Send a signed sample, made from the event type's schema, to a webhook's endpoint."`
+	Logs webhooksLogsCmd `cmd:"" help:"Show the newest deliveries, and with --follow the next ones."`
+
 	RotateSecret webhooksRotateCmd `cmd:"" help:"Give a webhook a new signing secret; the old one stays valid for a while."`
 }
 

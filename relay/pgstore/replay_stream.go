@@ -136,17 +136,16 @@ type Resent struct {
 // NoPayloadError is returned by Resend when the log row holds no whole payload.
 type NoPayloadError struct{ Webhook, EventType string }
 
-// Error names the remedy.
+// Error says why there is nothing to send.
 func (e *NoPayloadError) Error() string {
-	return "the log row does not hold the whole payload: relay replay --webhook " + e.Webhook + " --stream --again --event-type " + e.EventType +
-		" with --since and --until takes it from the stream"
+	return "the event is not in the stream any more, and the log row of webhook " + e.Webhook + " does not hold the whole payload: it was redacted or too large"
 }
 
 // Resend puts the delivery of a log row among those that wait, due now, its attempts
 // beginning again. nil is returned when there is no such row, or its webhook is deleted.
-// The bytes are those of the waiting delivery or of the dead letter; else they are the
-// payload of the log.
-func (s *Store) Resend(ctx context.Context, logID, by string) (*Resent, error) {
+// The bytes are those of the waiting delivery or of the dead letter, else the body that
+// is given, else, when it is nil, the payload of the log.
+func (s *Store) Resend(ctx context.Context, logID, by string, body []byte) (*Resent, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	var did Resent
@@ -173,14 +172,16 @@ func (s *Store) Resend(ctx context.Context, logID, by string) (*Resent, error) {
 		if err != nil || tag.RowsAffected() > 0 {
 			return err
 		}
-		if !wholePayload(payload) {
-			return &NoPayloadError{did.Webhook, did.EventType}
+		if did.Payload = body == nil; did.Payload {
+			if !wholePayload(payload) {
+				return &NoPayloadError{did.Webhook, did.EventType}
+			}
+			body = []byte(payload)
 		}
-		did.Payload = true
 		_, err = tx.Exec(ctx, `
 			insert into webhook_deliveries (event_id, webhook_id, event_type, body, state, next_attempt_at, last_error)
 			values ($1, $2, $3, $4, 'deferred', now(), 'replayed: put back by ' || $5) on conflict do nothing`,
-			did.EventID, did.Webhook, did.EventType, []byte(payload), by)
+			did.EventID, did.Webhook, did.EventType, body, by)
 		return err
 	})
 	var none *NoPayloadError

@@ -210,7 +210,7 @@ func (d *directory) ids(fn func(id string)) {
 // usable reports whether a row can match anything. A paused one can: events from
 // before its pause, and those that it misses.
 func (d *directory) usable(s *relay.Subscription) bool {
-	return s != nil && s.Broken == nil && s.Filter != nil && !(d.silent && slices.Contains(s.Gaps, relay.Gap{}))
+	return s != nil && s.Broken == nil && s.Filter != nil && (!d.silent || !slices.Contains(s.Gaps, relay.Gap{}))
 }
 
 // keyOf says which events are for the row: those of its type, and of their owner's
