@@ -73,7 +73,7 @@ func TestTheDocumentedPrivilegesAreEnoughForDelivery(t *testing.T) {
 	again := outcome("later", relay.Delivered, 204)
 	again.Delivery, again.Leased, again.Attempt.Number = due[0], lease, 2
 	require.NoError(t, store.Settle(ctx, []relay.Outcome{again}))
-	_, _, err = store.ClaimOne(ctx, []string{due[0].SubscriptionID}, time.Minute)
+	_, _, err = store.ClaimOne(ctx, []string{due[0].SubscriptionID}, time.Minute, 0)
 	require.NoError(t, err)
 	grant, err := store.Draw(ctx, []relay.QuotaRequest{{SubscriptionID: due[0].SubscriptionID, Limit: 10, Need: 2}})
 	require.NoError(t, err)

@@ -12,12 +12,20 @@ type Delivery struct {
 	StreamSeq      uint64 // of the event in the stream
 	CommitLSN      LSN
 	Attempts       int // made so far
+
+	// OrderingKey names the deliveries of the subscription that go out one after the
+	// other, in the stream's order; empty for one that waits for no other.
+	OrderingKey string
 }
 
 // Busy names subscriptions whose waiting deliveries are not to be claimed just now.
 type Busy struct {
 	All   []string // none of theirs
 	Fresh []string // only those that were attempted before: their hour's quota is used up
+
+	// Floor is the place of the stream up to which everything is in the ledger. What is
+	// ordered and comes after it might overtake something, and waits.
+	Floor uint64
 }
 
 // QuotaRequest asks for a part of what a subscription may begin in the present

@@ -22,7 +22,8 @@ type Subscription struct {
 	Active     bool
 	MaxRetries int           // attempts after the first
 	Backoff    time.Duration // first retry delay when no global schedule is set
-	MaxPerHour int           // read, and not enforced by the delivery engine yet
+	MaxPerHour int           // deliveries begun in an hour of the clock; 0 for any number
+	Ordered    bool          // deliveries of one key go out one after the other, in the stream's order
 
 	// CreatedAt is when the row's transaction began. It counts only while Since is
 	// zero: delivery may learn of a row before the stream announces it, and events

@@ -21,24 +21,25 @@ const lookAhead = "512"
 // The conditions under which a row d may be taken. $2 are the busy subscriptions,
 // $5 those that may only try again.
 const (
-	isFree = `(d.locked_until is null or d.locked_until <= now())`
+	unordered = `d.ordering_key is null`
+	isFree    = `(d.locked_until is null or d.locked_until <= now())`
 
 	// blocked is true when the oldest rows fill the look-ahead.
-	dueBlocked = `(select count(*) from (select from webhook_deliveries d where d.next_attempt_at <= now()
+	dueBlocked = `(select count(*) from (select from webhook_deliveries d where d.next_attempt_at <= now() and ` + unordered + `
 	               order by d.next_attempt_at limit ` + lookAhead + `) as head) = ` + lookAhead
 
 	// eachSubscription lists the subscriptions that deliveries wait for, one index
 	// probe for each, however many deliveries there are.
 	eachSubscription = `each (id) as (
-	    select (select min(webhook_id) from webhook_deliveries) where %s
+	    select (select min(d.webhook_id) from webhook_deliveries d where ` + unordered + `) where %s
 	    union all
-	    select (select min(d.webhook_id) from webhook_deliveries d where d.webhook_id > each.id) from each where each.id is not null
+	    select (select min(d.webhook_id) from webhook_deliveries d where d.webhook_id > each.id and ` + unordered + `) from each where each.id is not null
 	)`
 
 	claimOldest = `
 	with candidates as materialized (
 	    select d.event_id, d.webhook_id from webhook_deliveries d
-	    where d.next_attempt_at <= now() order by d.next_attempt_at limit ` + lookAhead + `
+	    where d.next_attempt_at <= now() and ` + unordered + ` order by d.next_attempt_at limit ` + lookAhead + `
 	), ` + claimCandidates
 
 	claimCandidates = `picked as materialized (
@@ -55,7 +56,7 @@ const (
 	from picked p
 	where d.event_id = p.event_id and d.webhook_id = p.webhook_id
 	returning d.event_id, d.webhook_id, d.event_type, coalesce(d.user_id, ''), coalesce(d.tenant_id, ''), d.body,
-	          coalesce(d.stream_seq, 0), coalesce(d.commit_lsn, '0/0')::text, d.attempt,
+	          coalesce(d.stream_seq, 0), coalesce(d.commit_lsn, '0/0')::text, d.attempt, coalesce(d.ordering_key, ''),
 	          greatest(d.next_attempt_at, 'epoch')`
 )
 
@@ -66,7 +67,7 @@ func claimEach() string {
 	    join zapier_webhooks w on w.id = each.id and w.status = 'active'
 	    cross join lateral (
 	        select d.event_id, d.webhook_id, d.next_attempt_at from webhook_deliveries d
-	        where d.webhook_id = each.id and d.next_attempt_at <= now() and ` + isFree + ` and (d.attempt > 0 or each.id <> all ($5::text[]))
+	        where d.webhook_id = each.id and d.next_attempt_at <= now() and ` + unordered + ` and ` + isFree + ` and (d.attempt > 0 or each.id <> all ($5::text[]))
 	        order by d.next_attempt_at limit $1
 	    ) as d
 	    where each.id <> all ($2::text[])
@@ -84,30 +85,41 @@ func (s *Store) Claim(ctx context.Context, limit int, hold time.Duration, busy r
 	if limit <= 0 {
 		return nil, lease, nil
 	}
+	// Neither the ordered nor the others may keep the rest from being claimed.
+	out, err := s.claimHeads(ctx, max(limit/2, 1), lease, hold, busy)
+	if err != nil {
+		return nil, "", err
+	}
 	for _, sql := range []string{claimOldest, claimEach()} {
-		out, err := s.claimed(ctx, sql, lease, hold, limit, listed(busy.All), lease, hold.Microseconds(), listed(busy.Fresh))
+		if len(out) == limit {
+			break
+		}
+		more, err := s.claimed(ctx, sql, lease, hold, limit-len(out), listed(busy.All), lease, hold.Microseconds(), listed(busy.Fresh))
 		if err != nil {
 			return nil, "", err
 		}
-		if len(out) > 0 {
-			return out, lease, nil
+		if len(more) > 0 {
+			return append(out, more...), lease, nil
 		}
 	}
-	return nil, lease, nil
+	return out, lease, nil
 }
 
 // ClaimOne is Claim of the oldest due delivery of each of the subscriptions.
-func (s *Store) ClaimOne(ctx context.Context, subscriptions []string, hold time.Duration) ([]relay.Delivery, string, error) {
+func (s *Store) ClaimOne(ctx context.Context, subscriptions []string, hold time.Duration, floor uint64) ([]relay.Delivery, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	lease := newLease()
-	const sql = `with each as (select distinct id from unnest($6::text[]) as x (id)), candidates as materialized (
-	    select d.event_id, d.webhook_id from each cross join lateral (
-	        select d.event_id, d.webhook_id from webhook_deliveries d
-	        where d.webhook_id = each.id and d.next_attempt_at <= now() and ` + isFree + ` order by d.next_attempt_at limit 1
-	    ) as d
+	sql := `with recursive wanted as (select distinct id from unnest($6::text[]) as x (id)), ` + heads(`d.webhook_id in (select id from wanted)`) + `, candidates as materialized (
+	    select h.event_id, h.webhook_id from wanted cross join lateral (
+	        (select d.event_id, d.webhook_id, d.next_attempt_at from webhook_deliveries d
+	         where d.webhook_id = wanted.id and d.next_attempt_at <= now() and ` + unordered + ` and ` + isFree + ` order by d.next_attempt_at limit 1)
+	        union all
+	        (select d.event_id, d.webhook_id, d.next_attempt_at from heads d where d.webhook_id = wanted.id and ` + claimable("$7") + ` limit 1)
+	        order by 3 limit 1
+	    ) as h
 	), ` + claimCandidates
-	out, err := s.claimed(ctx, sql, lease, hold, len(subscriptions), []string{}, lease, hold.Microseconds(), []string{}, listed(subscriptions))
+	out, err := s.claimed(ctx, sql, lease, hold, len(subscriptions), []string{}, lease, hold.Microseconds(), []string{}, listed(subscriptions), seqArg(floor))
 	return out, lease, err
 }
 
@@ -143,7 +155,7 @@ func scanClaimed(row pgx.CollectableRow) (claimedRow, error) {
 	var attempts int32
 	var lsn string
 	err := row.Scan(&c.EventID, &c.SubscriptionID, &c.EventType, &c.Owner.UserID, &c.Owner.TenantID, &c.Body,
-		&seq, &lsn, &attempts, &c.due)
+		&seq, &lsn, &attempts, &c.OrderingKey, &c.due)
 	if err != nil {
 		return c, err
 	}
@@ -162,10 +174,10 @@ func (s *Store) NextDue(ctx context.Context, busy relay.Busy) (time.Duration, bo
 	// An operator may have written infinity, in either direction.
 	const wait = `(extract(epoch from least(greatest(d.next_attempt_at, now()), now() + interval '1 year') - now()) * 1000000)::bigint`
 	const allBlocked = `(select count(*) from (select from webhook_deliveries d
-	                     order by d.next_attempt_at limit ` + lookAhead + `) as head) = ` + lookAhead
+	                     where ` + unordered + ` order by d.next_attempt_at limit ` + lookAhead + `) as head) = ` + lookAhead
 	nearest := `
 		select ` + wait + `
-		from (select * from webhook_deliveries order by next_attempt_at limit ` + lookAhead + `) as d
+		from (select * from webhook_deliveries d where ` + unordered + ` order by next_attempt_at limit ` + lookAhead + `) as d
 		join zapier_webhooks w on w.id = d.webhook_id and w.status = 'active'
 		where ` + isFree + ` and d.webhook_id <> all ($1::text[]) and (d.attempt > 0 or d.webhook_id <> all ($2::text[]))
 		order by d.next_attempt_at limit 1`
@@ -176,22 +188,38 @@ func (s *Store) NextDue(ctx context.Context, busy relay.Busy) (time.Duration, bo
 		join zapier_webhooks w on w.id = each.id and w.status = 'active'
 		cross join lateral (
 		    select d.next_attempt_at from webhook_deliveries d
-		    where d.webhook_id = each.id and ` + isFree + ` and (d.attempt > 0 or each.id <> all ($2::text[])) order by d.next_attempt_at limit 1
+		    where d.webhook_id = each.id and ` + unordered + ` and ` + isFree + ` and (d.attempt > 0 or each.id <> all ($2::text[])) order by d.next_attempt_at limit 1
 		) as d
 		where each.id <> all ($1::text[])
 		order by d.next_attempt_at limit 1`
-	for _, sql := range []string{nearest, each} {
+	soonest, some := time.Duration(0), false
+	ask := func(sql string, args ...any) (found bool, err error) {
 		var micros int64
-		err := s.pool.QueryRow(ctx, sql, listed(busy.All), listed(busy.Fresh)).Scan(&micros)
+		err = s.pool.QueryRow(ctx, sql, args...).Scan(&micros)
 		if errors.Is(err, pgx.ErrNoRows) {
-			continue
+			return false, nil
 		}
 		if err != nil {
-			return 0, false, fmt.Errorf("look for the next due delivery: %w", clean(err))
+			return false, fmt.Errorf("look for the next due delivery: %w", clean(err))
 		}
-		return time.Duration(micros) * time.Microsecond, true, nil
+		if in := time.Duration(micros) * time.Microsecond; !some || in < soonest {
+			soonest, some = in, true
+		}
+		return true, nil
 	}
-	return 0, false, nil
+	if _, err := ask(nextHead(wait), listed(busy.All), listed(busy.Fresh), seqArg(busy.Floor)); err != nil {
+		return 0, false, err
+	}
+	for _, sql := range []string{nearest, each} {
+		found, err := ask(sql, listed(busy.All), listed(busy.Fresh))
+		if err != nil {
+			return 0, false, err
+		}
+		if found {
+			break
+		}
+	}
+	return soonest, some, nil
 }
 
 // Settled tells which of the deliveries were attempted or put aside before: they

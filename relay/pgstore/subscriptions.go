@@ -27,7 +27,8 @@ const (
 const selectSubscription = `
 	select w.id, user_id, coalesce(tenant_id, ''), event_type, coalesce(filters::text, 'null'), target_url, w.signing_secret,
 	       p.signing_secret, p.valid_until, status = 'active', max_retries, retry_backoff_seconds, max_triggers_per_hour,
-	       case when isfinite(w.created_at) and w.created_at <= clock_timestamp() then w.created_at else 'epoch' end
+	       case when isfinite(w.created_at) and w.created_at <= clock_timestamp() then w.created_at else 'epoch' end,
+	       w.zapier_metadata ->> 'ordering' is not distinct from 'key'
 	from zapier_webhooks w left join webhook_previous_secrets p on p.webhook_id = w.id `
 
 // All calls fn for every subscription in the order of their ids, a page at a
@@ -142,7 +143,7 @@ func (r *rowReader) subscription(row pgx.CollectableRow) (relay.Subscription, er
 		retries, hourly int32
 	)
 	err := row.Scan(&sub.ID, &sub.Owner.UserID, &sub.Owner.TenantID, &sub.EventType, &filter, &sub.TargetURL, &stored,
-		&before, &until, &sub.Active, &retries, &backoff, &hourly, &sub.CreatedAt)
+		&before, &until, &sub.Active, &retries, &backoff, &hourly, &sub.CreatedAt, &sub.Ordered)
 	if err != nil {
 		return sub, err
 	}

@@ -2,6 +2,8 @@ package pgstore
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"math"
 	"slices"
@@ -261,11 +263,11 @@ func fitting(entries []*entry) int {
 
 // rows are the columns of entries, for unnest.
 type rows struct {
-	events, subs, types, users, tenants, lsns, states, errors, leases []string
-	bodies                                                            [][]byte
-	seqs, delays                                                      []int64
-	attempts                                                          []int32
-	statuses                                                          []*int32
+	events, subs, types, users, tenants, lsns, states, errors, leases, keys []string
+	bodies                                                                  [][]byte
+	seqs, delays                                                            []int64
+	attempts                                                                []int32
+	statuses                                                                []*int32
 }
 
 func columns(entries []*entry) rows {
@@ -274,6 +276,7 @@ func columns(entries []*entry) rows {
 		d := &e.Delivery
 		r.events, r.subs = append(r.events, text(d.EventID, 200)), append(r.subs, d.SubscriptionID)
 		r.types, r.leases = append(r.types, text(d.EventType, 200)), append(r.leases, e.Leased)
+		r.keys = append(r.keys, orderingKey(d.OrderingKey))
 		r.users, r.tenants = append(r.users, text(d.Owner.UserID, math.MaxInt)), append(r.tenants, text(d.Owner.TenantID, math.MaxInt))
 		r.bodies, r.lsns = append(r.bodies, d.Body), append(r.lsns, d.CommitLSN.String())
 		r.seqs = append(r.seqs, int64(min(d.StreamSeq, math.MaxInt64)))
@@ -301,15 +304,15 @@ func queueWaiting(q *pgx.Batch, entries []*entry) {
 	r := columns(entries)
 	q.Queue(`
 		insert into webhook_deliveries (event_id, webhook_id, event_type, user_id, tenant_id, body, stream_seq, commit_lsn,
-		                                state, attempt, next_attempt_at, last_status, last_error)
+		                                state, attempt, next_attempt_at, last_status, last_error, ordering_key)
 		select event_id, webhook_id, event_type, nullif(user_id, ''), nullif(tenant_id, ''), body, nullif(seq, 0),
-		       nullif(lsn, '0/0')::pg_lsn, state, attempt, now() + delay * interval '1 microsecond', status, nullif(error, '')
+		       nullif(lsn, '0/0')::pg_lsn, state, attempt, now() + delay * interval '1 microsecond', status, nullif(error, ''), nullif(key, '')
 		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::text[],
-		            $9::text[], $10::integer[], $11::bigint[], $12::integer[], $13::text[])
-		     as x (event_id, webhook_id, event_type, user_id, tenant_id, body, seq, lsn, state, attempt, delay, status, error)
+		            $9::text[], $10::integer[], $11::bigint[], $12::integer[], $13::text[], $14::text[])
+		     as x (event_id, webhook_id, event_type, user_id, tenant_id, body, seq, lsn, state, attempt, delay, status, error, key)
 		order by event_id, webhook_id
 		on conflict (event_id, webhook_id) do nothing`,
-		r.events, r.subs, r.types, r.users, r.tenants, r.bodies, r.seqs, r.lsns, r.states, r.attempts, r.delays, r.statuses, r.errors)
+		r.events, r.subs, r.types, r.users, r.tenants, r.bodies, r.seqs, r.lsns, r.states, r.attempts, r.delays, r.statuses, r.errors, r.keys)
 }
 
 // queueAgain ends the leases of claimed rows that are due again later. A deferred
@@ -370,4 +373,16 @@ func (w *writing) queueLetters(q *pgx.Batch, entries []*entry) {
 		            $9::integer[], $10::text[], $11::text[], $12::text[])
 		     as x (id, event_id, webhook_id, event_type, target_url, body, attempts, reason, status, error, user_id, tenant_id)`,
 		ids, r.events, links, r.types, urls, r.bodies, r.attempts, reasons, r.statuses, r.errors, r.users, r.tenants)
+}
+
+// maxOrderingKey is what fits into an index with the id of the webhook.
+const maxOrderingKey = 500
+
+// orderingKey makes a key fit for its index. Long ones are told apart by their hash.
+func orderingKey(key string) string {
+	if clean := text(key, maxOrderingKey); clean == key {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "sha256:" + hex.EncodeToString(sum[:])
 }

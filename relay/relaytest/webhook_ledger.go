@@ -269,7 +269,7 @@ func (l *Ledger) Claim(_ context.Context, limit int, hold time.Duration, busy re
 	l.serial++
 	lease = fmt.Sprintf("lease-%d", l.serial)
 	now := l.now()
-	free := l.free(busy)
+	free := l.heads(l.free(busy), busy.Floor)
 	slices.SortFunc(free, func(a, b *waitingRow) int { return a.due.Compare(b.due) })
 	for _, r := range free {
 		if len(due) == limit || r.due.After(now) {
@@ -282,7 +282,7 @@ func (l *Ledger) Claim(_ context.Context, limit int, hold time.Duration, busy re
 }
 
 // ClaimOne takes one due delivery of each subscription.
-func (l *Ledger) ClaimOne(_ context.Context, subs []string, hold time.Duration) (due []relay.Delivery, lease string, err error) {
+func (l *Ledger) ClaimOne(_ context.Context, subs []string, hold time.Duration, floor uint64) (due []relay.Delivery, lease string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refuse != nil {
@@ -292,7 +292,7 @@ func (l *Ledger) ClaimOne(_ context.Context, subs []string, hold time.Duration) 
 	lease = fmt.Sprintf("lease-%d", l.serial)
 	now := l.now()
 	oldest := map[string]*waitingRow{}
-	for _, r := range l.free(relay.Busy{}) {
+	for _, r := range l.heads(l.free(relay.Busy{}), floor) {
 		id := r.delivery.SubscriptionID
 		if slices.Contains(subs, id) && !r.due.After(now) && (oldest[id] == nil || r.due.Before(oldest[id].due)) {
 			oldest[id] = r
@@ -317,6 +317,22 @@ func (l *Ledger) free(busy relay.Busy) []*waitingRow {
 		}
 	}
 	return out
+}
+
+// heads leaves out the ordered deliveries whose turn it is not.
+func (l *Ledger) heads(free []*waitingRow, floor uint64) []*waitingRow {
+	return slices.DeleteFunc(free, func(r *waitingRow) bool {
+		if r.delivery.OrderingKey == "" {
+			return false
+		}
+		for k, other := range l.waiting {
+			o := &other.delivery
+			if k.subscription == r.delivery.SubscriptionID && o.OrderingKey == r.delivery.OrderingKey && o.StreamSeq < r.delivery.StreamSeq {
+				return true
+			}
+		}
+		return r.delivery.StreamSeq > floor
+	})
 }
 
 // Renew prolongs leases.
@@ -350,7 +366,7 @@ func (l *Ledger) NextDue(_ context.Context, busy relay.Busy) (time.Duration, boo
 	if l.refuse != nil {
 		return 0, false, l.refuse
 	}
-	free := l.free(busy)
+	free := l.heads(l.free(busy), busy.Floor)
 	if len(free) == 0 {
 		return 0, false, nil
 	}

@@ -36,26 +36,28 @@ type LedgerFixture struct {
 // ledger.
 func LedgerSuite(t *testing.T, open func(t *testing.T) LedgerFixture) {
 	for name, test := range map[string]func(*testing.T, LedgerFixture){
-		"delivered leaves one log row and nothing due":      ledgerDelivered,
-		"retry is due after its delay and keeps its body":   ledgerRetry,
-		"deferred leaves no log row and no attempt":         ledgerDeferred,
-		"dead leaves a dead letter and nothing due":         ledgerDead,
-		"gone deactivates the subscription":                 ledgerGone,
-		"everything attempted or put aside is settled":      ledgerSettled,
-		"a claim is exclusive until its hold is over":       ledgerClaimExclusive,
-		"concurrent claims share nothing":                   ledgerClaimConcurrently,
-		"the oldest due deliveries are claimed first":       ledgerClaimOldest,
-		"busy and inactive subscriptions are passed over":   ledgerClaimPassesOver,
-		"renewed leases outlive their hold":                 ledgerRenew,
-		"freed deliveries are due at once, unattempted":     ledgerFree,
-		"an outcome whose lease was lost is ignored":        ledgerLostLease,
-		"outcomes of a deleted subscription are no error":   ledgerDeletedSubscription,
-		"next due tells the time to the nearest free one":   ledgerNextDue,
-		"a batch holds outcomes of all kinds and many rows": ledgerBigBatch,
-		"a used up quota hides first attempts only":         ledgerClaimFresh,
-		"one delivery of each subscription is claimed":      ledgerClaimOne,
-		"no more is drawn in an hour than the limit":        ledgerQuota,
-		"concurrent draws share one limit":                  ledgerQuotaConcurrently,
+		"delivered leaves one log row and nothing due":       ledgerDelivered,
+		"retry is due after its delay and keeps its body":    ledgerRetry,
+		"deferred leaves no log row and no attempt":          ledgerDeferred,
+		"dead leaves a dead letter and nothing due":          ledgerDead,
+		"gone deactivates the subscription":                  ledgerGone,
+		"everything attempted or put aside is settled":       ledgerSettled,
+		"a claim is exclusive until its hold is over":        ledgerClaimExclusive,
+		"concurrent claims share nothing":                    ledgerClaimConcurrently,
+		"the oldest due deliveries are claimed first":        ledgerClaimOldest,
+		"busy and inactive subscriptions are passed over":    ledgerClaimPassesOver,
+		"renewed leases outlive their hold":                  ledgerRenew,
+		"freed deliveries are due at once, unattempted":      ledgerFree,
+		"an outcome whose lease was lost is ignored":         ledgerLostLease,
+		"outcomes of a deleted subscription are no error":    ledgerDeletedSubscription,
+		"next due tells the time to the nearest free one":    ledgerNextDue,
+		"a batch holds outcomes of all kinds and many rows":  ledgerBigBatch,
+		"a used up quota hides first attempts only":          ledgerClaimFresh,
+		"one delivery of each subscription is claimed":       ledgerClaimOne,
+		"ordered deliveries are claimed one after the other": ledgerOrdered,
+		"a probe keeps the order":                            ledgerOrderedProbe,
+		"no more is drawn in an hour than the limit":         ledgerQuota,
+		"concurrent draws share one limit":                   ledgerQuotaConcurrently,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -427,13 +429,13 @@ func ledgerClaimOne(t *testing.T, f LedgerFixture) {
 	f.SetActive(t, paused, false)
 	f.Elapse(t, time.Minute)
 	for _, want := range []string{"evt_old", "evt_young"} {
-		due, lease, err := f.Ledger.ClaimOne(t.Context(), []string{probed, paused, "unheard-of"}, time.Minute)
+		due, lease, err := f.Ledger.ClaimOne(t.Context(), []string{probed, paused, "unheard-of"}, time.Minute, 0)
 		require.NoError(t, err)
 		require.Len(t, due, 1)
 		require.Equal(t, []string{probed, want}, []string{due[0].SubscriptionID, due[0].EventID})
 		require.NotEmpty(t, lease)
 	}
-	due, _, err := f.Ledger.ClaimOne(t.Context(), []string{probed}, time.Minute)
+	due, _, err := f.Ledger.ClaimOne(t.Context(), []string{probed}, time.Minute, 0)
 	require.NoError(t, err)
 	require.Empty(t, due, "claimed, or not due yet")
 }
@@ -493,4 +495,82 @@ func ledgerQuotaConcurrently(t *testing.T, f LedgerFixture) {
 	drawing.Wait()
 	require.Empty(t, failed)
 	require.EqualValues(t, limit, drawn.Load())
+}
+
+// inOrder is a delivery of a key at a place of the stream.
+func inOrder(event, subscription, key string, seq uint64) relay.Outcome {
+	d := delivery(event, subscription)
+	d.OrderingKey, d.StreamSeq = key, seq
+	return outcome(d, 0, relay.Deferred, 0)
+}
+
+// claimBelow claims what stands below the floor and names the events, sorted.
+func claimBelow(t *testing.T, f LedgerFixture, floor uint64) (events []string, due []relay.Delivery, lease string) {
+	t.Helper()
+	due, lease, err := f.Ledger.Claim(t.Context(), 100, time.Minute, relay.Busy{Floor: floor})
+	require.NoError(t, err)
+	for _, d := range due {
+		events = append(events, d.EventID)
+	}
+	slices.Sort(events)
+	return events, due, lease
+}
+
+func ledgerOrdered(t *testing.T, f LedgerFixture) {
+	id, other := f.Subscribe(t), f.Subscribe(t)
+	settle(t, f, inOrder("a2", id, "a", 20), inOrder("a1", id, "a", 10), inOrder("a3", id, "a", 30), inOrder("b1", id, "b", 15), inOrder("late", id, "c", 99),
+		inOrder("a2", other, "a", 20), outcome(delivery("free", id), 0, relay.Deferred, 0))
+	f.Elapse(t, time.Second)
+	_, some, err := f.Ledger.NextDue(t.Context(), relay.Busy{All: []string{other}, Floor: 5})
+	require.NoError(t, err)
+	require.True(t, some, "the one that is not ordered")
+	events, due, lease := claimBelow(t, f, 50)
+	require.Equal(t, []string{"evt_a1", "evt_a2", "evt_b1", "evt_free"}, events, "the first of each key, and of the other subscription")
+	for _, d := range due {
+		if d.EventID == "evt_a1" {
+			require.Equal(t, "a", d.OrderingKey)
+			o := outcome(d, 1, relay.Retry, time.Hour)
+			o.Leased = lease
+			settle(t, f, o)
+		}
+		if d.EventID == "evt_b1" {
+			require.NoError(t, f.Ledger.Free(t.Context(), lease, []relay.Delivery{d}))
+		}
+	}
+	events, _, _ = claimBelow(t, f, 50)
+	require.Equal(t, []string{"evt_b1"}, events, "a head that fails or is held keeps its key")
+	f.Elapse(t, 61*time.Minute)
+	events, due, lease = claimBelow(t, f, 12)
+	require.Contains(t, events, "evt_a1", "the failed one comes first")
+	require.NotContains(t, events, "evt_a3")
+	for _, d := range due {
+		if d.EventID == "evt_a1" {
+			o := outcome(d, 2, relay.Dead, 0)
+			o.Leased = lease
+			settle(t, f, o)
+		}
+	}
+}
+
+func ledgerOrderedProbe(t *testing.T, f LedgerFixture) {
+	id := f.Subscribe(t)
+	settle(t, f, inOrder("a2", id, "a", 20), inOrder("a1", id, "a", 10))
+	f.Elapse(t, time.Second)
+	due, _, err := f.Ledger.ClaimOne(t.Context(), []string{id}, time.Minute, 5)
+	require.NoError(t, err)
+	require.Empty(t, due, "what might be overtaken")
+	due, lease, err := f.Ledger.ClaimOne(t.Context(), []string{id}, time.Minute, 20)
+	require.NoError(t, err)
+	require.Len(t, due, 1)
+	require.Equal(t, "evt_a1", due[0].EventID)
+	none, _, err := f.Ledger.ClaimOne(t.Context(), []string{id}, time.Minute, 20)
+	require.NoError(t, err)
+	require.Empty(t, none)
+	o := outcome(due[0], 1, relay.Delivered, 0)
+	o.Leased = lease
+	settle(t, f, o)
+	due, _, err = f.Ledger.ClaimOne(t.Context(), []string{id}, time.Minute, 20)
+	require.NoError(t, err)
+	require.Len(t, due, 1)
+	require.Equal(t, "evt_a2", due[0].EventID)
 }

@@ -19,7 +19,7 @@ type directory struct {
 	updates   sync.Mutex
 	replacing atomic.Uint64 // odd while a row of the index is being replaced
 
-	size, broken, quarantined atomic.Int64
+	size, broken, quarantined, ordered atomic.Int64
 
 	// find asks the index, and ask a single filter.
 	find func(m *filters.Matches[*relay.Subscription], eventType, owner string, e *filters.Event)
@@ -194,6 +194,9 @@ func (d *directory) count(s *relay.Subscription, by int64) {
 		return
 	}
 	d.size.Add(by)
+	if s.Ordered {
+		d.ordered.Add(by)
+	}
 	if s.Broken != nil {
 		d.broken.Add(by)
 	}

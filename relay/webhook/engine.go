@@ -59,6 +59,7 @@ type Engine struct {
 	flights  *flights
 	claims   *claims
 	quota    *quota
+	order    *order
 	settler  *settler
 	budget   chan struct{} // one token for each first attempt on its way
 	answers  chan *flight
@@ -112,6 +113,7 @@ func New(cfg Config) (*Engine, error) {
 	e.watcher = newWatcher(cfg.Feed, cfg.Subscriptions, e.dir, e.log, e.observer)
 	e.lanes = newLanes(cfg.Concurrency, cfg.LaneConcurrency, cfg.MaxUnsettled, e.run, e.targetOf)
 	e.lanes.turned = e.breakerTurned
+	e.order = newOrder(&e.dir.ordered, func() { e.claims.wrote(0) })
 	e.settler = newSettler(cfg.Ledger, e.log, e.committed)
 	return e, nil
 }
@@ -193,6 +195,7 @@ func (e *Engine) startBackground(ctx context.Context) (b *background, stop conte
 	b.keeper.Go(func() { e.keep(ctx) })
 	b.keeper.Go(func() { e.keepLeases(ctx) })
 	b.keeper.Go(func() { e.quota.keep(ctx) })
+	b.keeper.Go(func() { e.order.keep(ctx, e.cfg.Feed, e.log) })
 	for range answerers {
 		b.answerers.Go(e.answer)
 	}

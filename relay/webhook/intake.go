@@ -73,11 +73,12 @@ func (e *Engine) take(ctx context.Context, batch []relay.StreamMessage) error {
 	return err
 }
 
-// found are the deliveries of one event: those to make, then those to inactive
-// subscriptions.
+// found are the deliveries of one event: those to make at once, those that are ordered,
+// then those to inactive subscriptions.
 type found struct {
 	deliveries []relay.Delivery
-	wanted     int // of them are to be made
+	wanted     int // of them are to be made at once
+	ordered    int // of them come next
 }
 
 func wantedOf(all []found) [][]relay.Delivery {
@@ -94,7 +95,7 @@ const reasonInactive = "inactive: the webhook was not active when the event came
 // launch puts the deliveries of an event into their lanes, and records those that
 // meet an inactive subscription. It waits while too many are on their way.
 func (e *Engine) launch(ctx context.Context, fl *flight, f found, s *share) error {
-	e.observer.matched(fl.msg.Seq, f.wanted)
+	e.observer.matched(fl.msg.Seq, f.wanted+f.ordered)
 	for i, d := range f.deliveries {
 		select {
 		case e.budget <- struct{}{}:
@@ -104,10 +105,14 @@ func (e *Engine) launch(ctx context.Context, fl *flight, f found, s *share) erro
 		}
 		e.flights.expect(fl, 1)
 		t := &task{delivery: d, flight: fl}
-		if i >= f.wanted {
+		switch {
+		case i >= f.wanted+f.ordered:
 			e.settle(t, relay.Outcome{Delivery: d, Kind: relay.Skipped, Attempt: &relay.Attempt{
 				Number: 1, StartedAt: fl.msg.Event.CommittedAt, Error: reasonInactive,
 			}})
+			continue
+		case i >= f.wanted: // its turn comes when the ledger has everything before it
+			e.settle(t, relay.Outcome{Delivery: d, Kind: relay.Deferred})
 			continue
 		}
 		if !e.count(t, s) {
@@ -155,8 +160,11 @@ func (e *Engine) dropSettled(ctx context.Context, taken []*flight, all []found) 
 				continue
 			}
 			open.deliveries = append(open.deliveries, d)
-			if j < f.wanted {
+			switch {
+			case j < f.wanted:
 				open.wanted++
+			case j < f.wanted+f.ordered:
+				open.ordered++
 			}
 		}
 		settled = settled[len(f.deliveries):]
@@ -188,18 +196,36 @@ func (e *Engine) match(m *relay.StreamMessage) found {
 	if unknown := e.matches.Unknown; len(unknown) > 0 {
 		e.reportUndecided(ev, unknown)
 	}
-	f := found{wanted: len(e.matches.Yes)}
-	f.deliveries = make([]relay.Delivery, 0, f.wanted+len(e.matches.missed))
-	for _, list := range [][]*relay.Subscription{e.matches.Yes, e.matches.missed} {
-		for _, s := range list {
-			f.deliveries = append(f.deliveries, relay.Delivery{
-				EventID: ev.ID, EventType: ev.Type, SubscriptionID: s.ID, Owner: ev.Owner,
-				Body: ev.Body, StreamSeq: m.Seq, CommitLSN: ev.Position.CommitLSN,
-			})
+	yes := e.matches.Yes
+	f := found{deliveries: make([]relay.Delivery, 0, len(yes)+len(e.matches.missed))}
+	add := func(s *relay.Subscription, key string) {
+		f.deliveries = append(f.deliveries, relay.Delivery{
+			EventID: ev.ID, EventType: ev.Type, SubscriptionID: s.ID, Owner: ev.Owner,
+			Body: ev.Body, StreamSeq: m.Seq, CommitLSN: ev.Position.CommitLSN, OrderingKey: key,
+		})
+	}
+	for _, s := range yes {
+		if !s.Ordered {
+			add(s, "")
 		}
+	}
+	if f.wanted = len(f.deliveries); f.wanted < len(yes) {
+		key := orderingKey(ev)
+		for _, s := range yes {
+			if s.Ordered {
+				add(s, key)
+			}
+		}
+		f.ordered = len(yes) - f.wanted
+	}
+	for _, s := range e.matches.missed {
+		add(s, "")
 	}
 	return f
 }
+
+// orderingKey is what events in order have in common: they are about the same row.
+func orderingKey(ev *relay.Event) string { return ev.Table + " " + ev.Key }
 
 // matchAtOnce asks the index. Filters come from users: should one of them make it
 // panic, the answer is false.

@@ -230,7 +230,7 @@ func (e *Engine) claimProbes(ctx context.Context) error {
 	if len(subs) == 0 {
 		return nil
 	}
-	due, lease, err := e.cfg.Ledger.ClaimOne(ctx, subs[:min(len(subs), claimLimit)], e.hold())
+	due, lease, err := e.cfg.Ledger.ClaimOne(ctx, subs[:min(len(subs), claimLimit)], e.hold(), e.order.floor.Load())
 	if err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (e *Engine) claimProbes(ctx context.Context) error {
 
 // busy names the subscriptions that nothing is to be claimed of.
 func (e *Engine) busy() relay.Busy {
-	return relay.Busy{All: append(e.lanes.busy(), e.claims.unknown()...), Fresh: e.quota.spent()}
+	return relay.Busy{All: append(e.lanes.busy(), e.claims.unknown()...), Fresh: e.quota.spent(), Floor: e.order.floor.Load()}
 }
 
 // place puts claimed deliveries into their lanes and gives back what does not

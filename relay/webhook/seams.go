@@ -84,9 +84,13 @@ type Due interface {
 	// active and not busy, oldest first. Nobody else gets them until hold is
 	// over. The lease names this claim: it goes into Outcome.Leased, Renew and
 	// Free. No two claims have the same one.
+	//
+	// Of deliveries of a subscription with the same ordering key only the first by its
+	// place in the stream can be taken, whether it is due, held, or not, and only when
+	// that place is not after busy.Floor.
 	Claim(ctx context.Context, limit int, hold time.Duration, busy relay.Busy) (due []relay.Delivery, lease string, err error)
 	// ClaimOne is Claim of the oldest due delivery of each of the subscriptions.
-	ClaimOne(ctx context.Context, subscriptions []string, hold time.Duration) (due []relay.Delivery, lease string, err error)
+	ClaimOne(ctx context.Context, subscriptions []string, hold time.Duration, floor uint64) (due []relay.Delivery, lease string, err error)
 	// Renew keeps everything that is still held under the leases for another hold.
 	Renew(ctx context.Context, leases []string, hold time.Duration) error
 	// Free gives claimed deliveries back unattempted, due at once. What the lease

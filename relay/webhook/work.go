@@ -122,6 +122,9 @@ func (e *Engine) committed(batch []settlement) {
 			begun++
 		}
 		later := s.outcome.Kind == relay.Retry || s.outcome.Kind == relay.Deferred
+		if s.outcome.Delivery.OrderingKey != "" && !later {
+			soonest = 0 // the next of its key may go
+		}
 		if later && (soonest < 0 || s.outcome.Delay < soonest) {
 			soonest = s.outcome.Delay
 		}
@@ -203,6 +206,8 @@ func (e *Engine) answer() {
 		} else if err := e.ack(m); err != nil {
 			// It comes again after AckWait, and everything is found settled.
 			e.log.Debug("event cannot be acked, it comes again later", "stream_seq", m.Seq, "error", err)
+		} else {
+			e.order.told()
 		}
 		e.flights.end(fl)
 	}
