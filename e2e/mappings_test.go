@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -172,5 +173,27 @@ func TestAMappingThatCannotBeDecidedIsRefusedOrReportedByName(t *testing.T) {
 		_, body, err := p.get("/metrics")
 		return err == nil && containsLine(body, `relay_mapping_refused{mapping="broken-filter"} 1`)
 	}, arrivesWithin, tick)
+	p.stop()
+}
+
+// Each delivery writes log rows. Events about them, delivered, would write the next ones.
+func TestDeliveriesAboutDeliveriesAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, options{})
+	s.db.Exec(`insert into zapier_webhook_events (event_type, category, description) values ('delivery.logged', 'delivery', 'Sent.')`)
+	s.db.Exec(`insert into event_mappings (id, event_type, source_table, operation, audience) values
+		('log', 'delivery.logged', 'zapier_webhook_logs', 'insert', 'everyone'), ('counters', 'delivery.logged', 'zapier_webhooks', 'update', 'everyone')`)
+	e, about := s.subscribe(hook{event: "thing.created"}), s.subscribe(hook{event: "delivery.logged"})
+	p := s.start()
+	for i := range 3 {
+		s.db.Exec(`insert into things (ns, id, type, content) values ('n', $1, 'Skill', $2)`, strconv.Itoa(i), s.canary)
+		e.await(i + 1)
+		s.settle(p)
+	}
+	for _, mapping := range []string{"log", "counters"} {
+		require.NotEmpty(t, p.logged(func(line logLine) bool { return line["mapping"] == mapping && line["level"] == "WARN" }), mapping)
+	}
+	require.Empty(t, about.requests())
+	require.Len(t, s.stream(p), 3)
 	p.stop()
 }

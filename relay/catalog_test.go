@@ -63,6 +63,44 @@ func TestParseMappingRefusesWhatCannotBeDecided(t *testing.T) {
 	}
 }
 
+// An event about a delivery, delivered, is the next event about a delivery.
+func TestAMappingThatWouldFeedItselfIsRefusedByName(t *testing.T) {
+	for _, table := range []string{
+		"zapier_webhook_logs", "zapier_webhook_logs_y2026m11", "webhook_deliveries", "webhook_dead_letters", "rate_limit_windows",
+		"relay_checkpoints", "relay_catalog_versions", "relay_backfills", "relay_backfill_chunks", "relay_stream_audits", "relay_stream_holes",
+	} {
+		for _, op := range []string{"insert", "update", "delete", "truncate"} {
+			_, err := relay.ParseMapping([]byte(mappingRow("m0", "public."+table, op, "thing.created", "")))
+			require.EqualError(t, err, "mapping m0: the relay writes public."+table+" when it publishes and delivers: each event would raise the next one")
+		}
+		_, err := relay.ParseMapping([]byte(mappingRow("m0", "app."+table, "insert", "thing.created", "")))
+		require.NoError(t, err, "a table of the application in a schema of its own")
+	}
+	for rest, want := range map[string]string{
+		"":                      "counters",
+		`,"changed_columns":[]`: "counters",
+		`,"changed_columns":["status","success_count"]`: "counters",
+		`,"changed_columns":["last_failure_at"]`:        "counters",
+		`,"changed_columns":["status","filters"]`:       "",
+		`,"match_new":{"status":"inactive"}`:            "counters",
+	} {
+		_, err := relay.ParseMapping([]byte(mappingRow("m0", "public.zapier_webhooks", "update", "thing.updated", rest)))
+		if want == "" {
+			require.NoError(t, err, rest)
+			continue
+		}
+		require.ErrorContains(t, err, want, rest)
+	}
+	for _, op := range []string{"insert", "delete"} {
+		_, err := relay.ParseMapping([]byte(mappingRow("m0", "public.zapier_webhooks", op, "thing.created", "")))
+		require.NoError(t, err)
+	}
+	for _, table := range []string{"things", "relay_runners", "webhook_deliveries_of_mine"} {
+		_, err := relay.ParseMapping([]byte(mappingRow("m0", "public."+table, "update", "thing.updated", "")))
+		require.NoError(t, err)
+	}
+}
+
 func TestTablesAreThoseOfUsableMappingsAndSayWhoNeedsOldRows(t *testing.T) {
 	require.Equal(t, []relay.TableNeed{{Name: "public.a"}, {Name: "public.b", OldRows: true}, {Name: "public.c", OldRows: true}}, catalogOf(
 		mappingRow("m0", "public.c", "delete", "agent.deleted", ""),

@@ -53,7 +53,7 @@ type Attempt struct {
 	RequestHeaders  map[string]string // signatures and other credentials already masked
 	StatusCode      int               // 0: no status line was received
 	ResponseHeaders map[string]string
-	ResponseBody    string // valid UTF-8, at most 16 KiB
+	ResponseBody    string // valid UTF-8, at most 16 KiB; "[truncated]" at its end where there was more
 	Error           string // empty on success; never holds a URL or a secret
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/dot-do/relay/filters"
 )
@@ -98,6 +99,9 @@ func ParseMapping(row []byte) (Mapping, error) {
 	if err := m.decidable(); err != nil {
 		return m, m.refused(err)
 	}
+	if err := m.ends(); err != nil {
+		return m, m.refused(err)
+	}
 	return m, nil
 }
 
@@ -162,6 +166,38 @@ func (m *Mapping) decidable() error {
 		return fmt.Errorf("changed_columns needs operation update")
 	}
 	return nil
+}
+
+// ends refuses what would go on without end: the relay writes some tables because it
+// publishes or delivers, so that each event about them would raise the next one, and
+// with two subscribers the next two.
+func (m *Mapping) ends() error {
+	table, ours := strings.CutPrefix(m.Table, "public.")
+	if !ours {
+		return nil
+	}
+	switch table {
+	case "webhook_deliveries", "webhook_dead_letters", "rate_limit_windows",
+		"relay_checkpoints", "relay_catalog_versions", "relay_backfills", "relay_backfill_chunks", "relay_stream_audits", "relay_stream_holes":
+		return errEndless(m.Table)
+	case "zapier_webhooks":
+		counters := []string{
+			"total_triggers", "success_count", "failure_count", "consecutive_failures", "last_triggered_at", "last_success_at", "last_failure_at",
+		}
+		counts := func(column string) bool { return slices.Contains(counters, column) }
+		if m.Op == OpUpdate && (len(m.ChangedColumns) == 0 || slices.ContainsFunc(m.ChangedColumns, counts)) {
+			return fmt.Errorf("the relay writes counters into %s when it delivers: each event would raise the next one; "+
+				"name other columns in changed_columns", m.Table)
+		}
+	}
+	if strings.HasPrefix(table, "zapier_webhook_logs") { // and its partitions
+		return errEndless(m.Table)
+	}
+	return nil
+}
+
+func errEndless(table string) error {
+	return fmt.Errorf("the relay writes %s when it publishes and delivers: each event would raise the next one", table)
 }
 
 // rowColumns returns the columns that the mapping names, to be checked against a

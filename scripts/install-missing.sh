@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the build and the tests need and this machine lacks:
 #
-#   scripts/install-missing.sh [postgres] [cc]
+#   scripts/install-missing.sh [postgres] [cc] [node]
 #
 # postgres: the server programs of PostgreSQL 14 or newer; tests and the demo start
-# private servers from them. cc: a C compiler, for the race detector. Says nothing
-# when all is there. Installs with apt-get as root or through passwordless sudo;
-# otherwise prints the command to run, and fails.
+# private servers from them. cc: a C compiler, for the race detector. node: Node.js
+# and npm, for the verifiers of other languages. Says nothing when all is there.
+# Installs with apt-get as root or through passwordless sudo; otherwise prints the
+# command to run, and fails.
 set -euo pipefail
 
 min_version=14
@@ -45,6 +46,8 @@ has_cc() {
 	command -v "$cc" >/dev/null
 }
 
+has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
+
 # as_root runs a command as root, or fails without asking for a password.
 as_root() {
 	if ((EUID == 0)); then "$@"; else sudo -n "$@"; fi
@@ -70,6 +73,7 @@ for need in "$@"; do
 	case $need in
 	postgres) has_postgres || { packages+=(postgresql) && names+=("PostgreSQL $min_version or newer"); } ;;
 	cc) has_cc || { packages+=(gcc libc6-dev) && names+=("a C compiler"); } ;;
+	node) has_node || { packages+=(nodejs npm) && names+=("Node.js and npm"); } ;;
 	*) echo "unknown need: $need" >&2 && exit 2 ;;
 	esac
 done
@@ -78,7 +82,7 @@ done
 missing=$(IFS=,; echo "${names[*]}")
 if ! command -v apt-get >/dev/null; then
 	echo "missing: $missing" >&2
-	echo "install it, for example: brew install postgresql@17, or dnf install postgresql-server gcc" >&2
+	echo "install it, for example: brew install postgresql@17 node, or dnf install postgresql-server gcc nodejs" >&2
 	echo "PostgreSQL in an unusual place is found through RELAY_PG_BIN=<folder of initdb>" >&2
 	exit 1
 fi

@@ -258,3 +258,21 @@ func TestConcurrentSettlesCountEveryAttemptOnce(t *testing.T) {
 		require.Equal(t, "90 90 0 0", counters(db, id(i)))
 	}
 }
+
+// Clocks of processes differ, and are set. Delays are lengths of time, counted from the
+// database's own now.
+func TestARetryIsDueByTheClockOfTheDatabaseWhateverTheProcessesSay(t *testing.T) {
+	db := newDB(t)
+	subscribe(db, "w1")
+	s := open(t, db)
+	for name, off := range map[string]time.Duration{"right": 0, "behind": -48 * time.Hour, "ahead": 48 * time.Hour} {
+		o := delayed(outcome(delivery(name, "w1"), 1, relay.Retry), time.Minute)
+		o.Attempt.StartedAt = o.Attempt.StartedAt.Add(off)
+		settle(t, s, o)
+	}
+	require.Equal(t, 3, pgtest.One[int](db, `select count(*) from webhook_deliveries
+		where next_attempt_at between now() + interval '30 seconds' and now() + interval '61 seconds'`))
+	db.Exec(`update webhook_deliveries set next_attempt_at = next_attempt_at - interval '1 minute'`)
+	due, _ := claim(t, s, 10)
+	require.Len(t, due, 3)
+}

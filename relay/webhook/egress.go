@@ -111,13 +111,14 @@ func cleanHost(u *url.URL) (string, error) {
 		}
 		return addr.String(), nil
 	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	host = strings.TrimSuffix(host, ".")
 	if addr, err := netip.ParseAddr(host); err == nil && addr.Is4() {
 		return host, nil
 	}
 	if !validHostname(host) {
 		return "", blocked("host of the target URL is no valid host name; write international names in their xn-- form")
 	}
+	host = strings.ToLower(host) // ASCII by now: in all of Unicode the Kelvin sign becomes a k
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if looksNumeric(last) {
 		return "", blocked("host of the target URL is a number; write addresses as four decimal numbers")
@@ -137,7 +138,7 @@ func validHostname(host string) bool {
 		}
 		for i := range len(label) {
 			switch c := label[i]; {
-			case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':
+			case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
 			default:
 				return false
 			}

@@ -18,27 +18,42 @@ const (
 	mask           = "***"
 )
 
-// readBody reads a response body up to the cap. It tells whether the end was
-// seen: only then can the connection be used again.
+// cutMark ends a logged body that is not all that was sent: there was more than the
+// log keeps, or the connection broke.
+const cutMark = "\n[truncated]"
+
+// readBody reads a response body up to the cap, and one byte further to see whether
+// that is the end. It tells whether the end was seen: only then can the connection be
+// used again.
 func readBody(r io.Reader) (text string, ended bool, err error) {
 	if r == http.NoBody {
 		return "", true, nil
 	}
+	const enough = maxBody + 1
 	buf := make([]byte, 0, 512)
-	for len(buf) < maxBody {
+	for len(buf) < enough {
 		if len(buf) == cap(buf) {
 			buf = slices.Grow(buf, len(buf))
 		}
-		n, err := r.Read(buf[len(buf):min(cap(buf), maxBody)])
+		n, err := r.Read(buf[len(buf):min(cap(buf), enough)])
 		buf = buf[:len(buf)+n]
 		if err == io.EOF {
-			return cleanText(string(buf), maxBody), true, nil
+			return loggedBody(buf, true), true, nil
 		}
 		if err != nil {
-			return cleanText(string(buf), maxBody), false, err
+			return loggedBody(buf, false), false, err
 		}
 	}
-	return cleanText(string(buf), maxBody), false, nil
+	return loggedBody(buf, false), false, nil
+}
+
+// loggedBody is what the log keeps of a body: all of it, or its beginning with a mark.
+func loggedBody(raw []byte, whole bool) string {
+	text := cleanText(string(raw), utf8.UTFMax*len(raw)) // replaced bytes make it longer
+	if whole && len(text) <= maxBody {
+		return text
+	}
+	return cleanText(text, maxBody-len(cutMark)) + cutMark
 }
 
 // cleanText makes valid UTF-8 without NUL, as Postgres wants text, of at most

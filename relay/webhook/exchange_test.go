@@ -22,13 +22,25 @@ func TestBodyIsReadToItsCapAndNoFurther(t *testing.T) {
 	text, ended, err = readBody(endless)
 	require.NoError(t, err)
 	require.False(t, ended)
-	require.Len(t, text, maxBody)
-	require.Equal(t, maxBody, endless.n)
+	require.LessOrEqual(t, len(text), maxBody)
+	require.Greater(t, len(text), maxBody-16)
+	require.True(t, strings.HasSuffix(text, "ü"+cutMark), "a cut body says so")
+	require.Equal(t, maxBody+1, endless.n)
+
+	text, ended, err = readBody(strings.NewReader(strings.Repeat("x", maxBody)))
+	require.NoError(t, err)
+	require.True(t, ended)
+	require.Equal(t, strings.Repeat("x", maxBody), text, "it just fits")
+	text, ended, err = readBody(strings.NewReader(strings.Repeat("\xff", maxBody/2)))
+	require.NoError(t, err)
+	require.True(t, ended)
+	require.LessOrEqual(t, len(text), maxBody)
+	require.True(t, strings.HasSuffix(text, cutMark) || len(text) == len("\uFFFD"), "what replaced it does not fit")
 
 	text, ended, err = readBody(io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("reset"))))
 	require.Error(t, err)
 	require.False(t, ended)
-	require.Equal(t, "half", text)
+	require.Equal(t, "half"+cutMark, text)
 }
 
 type counting struct {

@@ -203,6 +203,12 @@ func TestBadAnswersFailWithAStableClass(t *testing.T) {
 	answer := func(text string) string {
 		return serveRaw(t, func(c net.Conn) { _, _ = c.Write([]byte(text)) })
 	}
+	resetAfter := func(text string) string {
+		return serveRaw(t, func(c net.Conn) {
+			_, _ = c.Write([]byte(text))
+			_ = c.(*net.TCPConn).SetLinger(0)
+		})
+	}
 	plain := serve(t, func(http.ResponseWriter, *http.Request) {})
 	for name, tc := range map[string]struct {
 		url    string
@@ -219,6 +225,14 @@ func TestBadAnswersFailWithAStableClass(t *testing.T) {
 		"bad content length":       {answer("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n"), 0, "protocol"},
 		"two content lengths":      {answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"), 0, "protocol"},
 		"ten thousand 103s":        {answer(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 10_000) + "HTTP/1.1 200 OK\r\n\r\n"), 0, "protocol"},
+		"ten thousand 100s":        {answer(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10_000) + "HTTP/1.1 200 OK\r\n\r\n"), 0, "protocol"},
+		"folded header":            {answer("HTTP/1.1 200 OK\r\nX-A: a\r\n\tb\r\nContent-Length: 0\r\n\r\n"), 200, ""},
+		"folding before a header":  {answer("HTTP/1.1 200 OK\r\n X-A: a\r\n\r\n"), 0, "protocol"},
+		"header without a colon":   {answer("HTTP/1.1 200 OK\r\nX-A\r\n\r\n"), 0, "protocol"},
+		"header name with a blank": {answer("HTTP/1.1 200 OK\r\nX A: b\r\nContent-Length: 0\r\n\r\n"), 200, ""},
+		"bytes that are no text":   {answer("HTTP/1.1 200 OK\r\nX-A: \xff\xfe\r\nContent-Length: 2\r\n\r\n\xff\x00"), 200, ""},
+		"500, reset in the body":   {resetAfter("HTTP/1.1 500 Oops\r\nContent-Length: 100\r\n\r\nhalf"), 500, "status"},
+		"200, reset in the body":   {resetAfter("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), 200, ""},
 		"three 103s":               {answer(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 3) + "HTTP/1.1 200 OK\r\n\r\n"), 200, ""},
 		"101":                      {answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), 101, "status"},
 		"status 000":               {answer("HTTP/1.1 000 None\r\n\r\n"), 0, "status"},
@@ -255,6 +269,7 @@ func TestEndlessBodyStopsAtTheCap(t *testing.T) {
 	a := send(t, testSender(t, 10*time.Second), url)
 	require.Empty(t, a.Error)
 	require.Len(t, a.ResponseBody, maxBody)
+	require.True(t, strings.HasSuffix(a.ResponseBody, cutMark))
 	require.Less(t, a.Duration, 5*time.Second)
 	<-stopped
 }
