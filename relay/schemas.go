@@ -2,7 +2,6 @@ package relay
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -83,12 +82,6 @@ func (s *Schemas) of(eventType string) *contract {
 	return s.types[eventType]
 }
 
-// enabled reports whether events of the type are published.
-func (s *Schemas) enabled(eventType string) bool {
-	t := s.types[eventType]
-	return t != nil && t.enabled
-}
-
 // Enforced counts the types whose events are checked.
 func (s *Schemas) Enforced() (n int) {
 	for _, t := range s.types {
@@ -131,6 +124,3 @@ func (s *Schemas) check(t *contract, e *Event) (whole bool, err error) {
 	}
 	return true, nil
 }
-
-// errReleased is the reason of an event whose parked row somebody changed by hand.
-var errReleased = errors.New("its body in relay_parked_events cannot be read any more; delete the row, and publish the event again from its source")
