@@ -58,7 +58,7 @@ func TestEachChangeRaisesExactlyItsEventsAndWebhooksGetTheBytesOfTheStream(t *te
 
 		{`insert into relationships (ns, id, type, from_ns, from_id, to_ns, to_id, code) values ('app', 'i1', 'installs', 'a', 'b', 'c', 'd', $1)`, "app.installed app/i1"},
 		{`insert into relationships (ns, id, type, from_ns, from_id, to_ns, to_id, code) values ('app', 'i2', 'isA', 'a', 'b', 'c', 'd', $1)`, ""},
-		{`select emit_event('function.called', jsonb_build_object('canary', $1::text), 'u1')`, "function.called "},
+		{`select emit_event('function.called', jsonb_build_object('id', 'f', 'canary', $1::text), 'u1')`, "function.called "},
 	} {
 		s.db.Exec(step.sql, s.canary)
 		if step.want != "" {

@@ -171,8 +171,10 @@ func (c *parkedRetryCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer l.store.Close() //nolint:contextcheck // closing writes what is left although ctx has ended
-	if err := l.published(ctx); err != nil {
-		return err
+	if c.Yes {
+		if err := l.published(ctx); err != nil {
+			return err
+		}
 	}
 	out, err := l.retry(ctx, c.Yes)
 	if err != nil {
