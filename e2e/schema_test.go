@@ -67,7 +67,8 @@ func TestAnEventThatViolatesItsSchemaWaitsAndIsPublishedWithItsIDOnceThatIsMende
 	require.Regexp(t, `warning +schemas +1 event of note\.added violate its schema`, doctor)
 	require.Contains(t, s.command("parked", "list"), id)
 	require.NotContains(t, s.command("parked", "list"), s.canary)
-	require.Contains(t, s.command("parked", "list", "--json", id), s.canary)
+	asked, _, _ := s.relay("parked", "list", "--json", id)
+	require.Contains(t, asked, s.canary)
 
 	// As long as nothing is mended it stays, also when somebody releases it by hand.
 	require.Contains(t, s.command("parked", "retry", "--yes"), "note.added: 1 event would not be published: data/status does not satisfy")
@@ -93,7 +94,7 @@ func TestAnEventThatViolatesItsSchemaWaitsAndIsPublishedWithItsIDOnceThatIsMende
 	require.Equal(t, id, last.Event.ID, "the id that it had")
 	require.Contains(t, string(last.Body), strings.Repeat("long ", 20000))
 	require.Equal(t, events[0].Event.Source.LSN, last.Event.Source.LSN, "it tells of its own transaction")
-	require.Equal(t, []string{"note.added 1", "note.added 3", "note.added 2"}, hook.names())
+	requireSameSet(t, []string{"note.added 1", "note.added 3", "note.added 2"}, hook.names())
 	require.Equal(t, string(last.Body), string(hook.requests()[2].Body))
 	require.Equal(t, "no event is parked\n", s.command("parked", "retry", "--yes"))
 	require.Equal(t, "no event is parked\n", s.command("parked", "list"))
