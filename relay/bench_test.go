@@ -86,6 +86,7 @@ func BenchmarkMap(b *testing.B) {
 					events = events[:0]
 				}
 				c.Position.Ordinal++
+				c.New[1].Data[3] = '0' + byte(c.Position.Ordinal%10) // another row
 				events = m.Map(events, &buf, &c)
 			}
 		})

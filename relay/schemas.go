@@ -12,8 +12,9 @@ import (
 // Schemas are the payload schemas of one Catalog, compiled: what the data of an event
 // has to satisfy before it is published. They are used by one goroutine.
 type Schemas struct {
-	types map[string]*contract // every registered type
-	last  struct {             // the data that was checked last: several events of a row have the same
+	types   map[string]*contract // every registered type
+	decoder schema.Decoder
+	last    struct { // the data that was checked last: several events of a row have the same
 		data string
 		doc  schema.Document
 	}
@@ -117,7 +118,7 @@ func (s *Schemas) check(t *contract, e *Event) (whole bool, err error) {
 		return false, nil
 	}
 	if s.last.data == "" || s.last.data != string(e.Data) {
-		s.last.data, s.last.doc = string(e.Data), schema.Decode(e.Data)
+		s.last.data, s.last.doc = string(e.Data), s.decoder.Decode(e.Data)
 	}
 	if err := t.schema.Check(s.last.doc); err != nil {
 		return true, err

@@ -1,10 +1,12 @@
 package schema
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -28,6 +30,9 @@ type decoder struct {
 	i                   int
 	depth               int
 	values              int
+	objects             int
+	refers              bool              // a member may be a reference
+	names               map[string]string // of members that were met before
 	maxDepth, maxValues int
 }
 
@@ -93,6 +98,7 @@ func (d *decoder) object() (any, error) {
 		return nil, errDeep
 	}
 	d.i++
+	d.objects++
 	members := make(map[string]any, 8)
 	for first := true; d.next() != '}'; first = false {
 		if err := d.comma(first); err != nil {
@@ -101,7 +107,7 @@ func (d *decoder) object() (any, error) {
 		if d.next() != '"' {
 			return nil, errNotJSON
 		}
-		name, err := d.text()
+		name, err := d.name()
 		if err != nil {
 			return nil, err
 		}
@@ -148,6 +154,26 @@ func (d *decoder) comma(first bool) error {
 	}
 	d.i++
 	return nil
+}
+
+// maxNames bounds the names that are remembered; those of columns come again and again.
+const maxNames = 1024
+
+func (d *decoder) name() (string, error) {
+	from := d.i + 1
+	n := bytes.IndexByte(d.b[from:], '"')
+	if n >= 0 {
+		if known, ok := d.names[string(d.b[from:from+n])]; ok {
+			d.i = from + n + 1
+			return known, nil
+		}
+	}
+	name, err := d.text()
+	if d.names != nil && len(d.names) < maxNames && n <= 64 && err == nil && name == string(d.b[from:from+n]) {
+		d.names[name] = name
+	}
+	d.refers = d.refers || strings.HasSuffix(name, "ef") && strings.HasPrefix(name, "$")
+	return name, err
 }
 
 func (d *decoder) text() (string, error) {

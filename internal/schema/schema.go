@@ -56,7 +56,7 @@ func Compile(raw []byte) (*Schema, error) {
 	if trivial(doc) {
 		return nil, nil
 	}
-	w := &work{}
+	w := &work{bounded: !d.refers && d.objects <= maxUncounted}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(closed{})
@@ -140,9 +140,15 @@ type Document struct {
 	err   error
 }
 
+// Decoder reads the data of one event after the other. The zero Decoder is ready to use.
+type Decoder struct{ names map[string]string }
+
 // Decode reads data. What is wrong with it is said by the check.
-func Decode(data []byte) Document {
-	d := decoder{b: data, maxDepth: 10_000, maxValues: len(data) + 1}
+func (r *Decoder) Decode(data []byte) Document {
+	if r.names == nil {
+		r.names = map[string]string{}
+	}
+	d := decoder{b: data, maxDepth: 10_000, maxValues: len(data) + 1, names: r.names}
 	value, err := d.decode()
 	return Document{value: value, size: len(data), err: err}
 }

@@ -25,7 +25,7 @@ func compiled(t testing.TB, text string) *schema.Schema {
 }
 
 func check(s *schema.Schema, data string) string {
-	if err := s.Check(schema.Decode([]byte(data))); err != nil {
+	if err := s.Check(new(schema.Decoder).Decode([]byte(data))); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -206,7 +206,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d := schema.Decode(data)
+		d := new(schema.Decoder).Decode(data)
 		if !json.Valid(data) {
 			return // what it makes of it does not matter, it only has to end
 		}
@@ -224,22 +224,23 @@ func BenchmarkCheck(b *testing.B) {
 	optional := `{"type":["string","null"]}`
 	s := compiled(b, `{"type":"object","required":["ns","id","type"],"properties":{"ns":{"type":"string"},"id":{"type":"string"},"type":{"type":"string"},"content":`+optional+
 		`,"code":`+optional+`,"data":{},"visibility":{"enum":["public","unlisted","private"]},"created_at":`+optional+`,"updated_at":`+optional+`}}`)
+	var decoder schema.Decoder
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			schema.Decode([]byte(thing))
+			decoder.Decode([]byte(thing))
 		}
 	})
 	b.Run("decode and check", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := s.Check(schema.Decode([]byte(thing))); err != nil {
+			if err := s.Check(decoder.Decode([]byte(thing))); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("check, decoded for another schema", func(b *testing.B) {
-		doc := schema.Decode([]byte(thing))
+		doc := decoder.Decode([]byte(thing))
 		b.ReportAllocs()
 		for b.Loop() {
 			if err := s.Check(doc); err != nil {
