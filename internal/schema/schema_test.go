@@ -1,7 +1,6 @@
 package schema_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -196,27 +195,6 @@ func TestTheWorkOnOneEventIsBounded(t *testing.T) {
 	}
 	rows := compiled(t, `{"properties":{"rows":{"items":{"type":"object","properties":{"a":{"type":"integer"},"b":{"pattern":"^x+$"}},"required":["a"]}}}}`)
 	require.Empty(t, check(rows, `{"rows":[`+strings.Repeat(`{"a":1,"b":"xxxx"},`, 50_000)+`{"a":1}]}`), "an ordinary schema is not short of it")
-}
-
-// FuzzDecode compares what is decoded with what encoding/json makes of it.
-func FuzzDecode(f *testing.F) {
-	for _, seed := range []string{
-		`{"a":[1,-2.5e3,true,false,null,"x"],"b":{"c":{}},"d":[]}`, `"\u00e9\ud83d\ude00\ud800\n\"\\\/"`, ` [ ] `, `{"a":1,"a":2}`, `"\ud800\u0041"`, `{`, `[1,]`, `-`, `"\u12"`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		d := new(schema.Decoder).Decode(data)
-		if !json.Valid(data) {
-			return // what it makes of it does not matter, it only has to end
-		}
-		s, err := schema.Compile([]byte(`{"not":{"const":"no document is like this"}}`))
-		require.NoError(t, err)
-		err = s.Check(d)
-		if err != nil {
-			require.ErrorContains(t, err, "number", "valid JSON is read, but for numbers beyond the bounds")
-		}
-	})
 }
 
 func BenchmarkCheck(b *testing.B) {
