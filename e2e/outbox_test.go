@@ -18,13 +18,13 @@ func TestWhatApplicationsStateThemselvesTravelsTheSameRoad(t *testing.T) {
 	others := s.subscribe(hook{user: "u2", event: "function.called"})
 	p := s.start()
 
-	emitted := pgtest.One[string](s.db, `select emit_event('function.called', jsonb_build_object('n', 1, 'canary', $1::text), 'u1')`, s.canary)
+	emitted := pgtest.One[string](s.db, `select emit_event('function.called', jsonb_build_object('id', 'f', 'n', 1, 'canary', $1::text), 'u1')`, s.canary)
 	inserted := pgtest.One[string](s.db, `
 		insert into outbox_events (event_type, aggregate_type, aggregate_ns, aggregate_id, visibility, payload, metadata)
-		values ('function.called', 'function', 'onet', 'f1', 'public', '{"n": 2.50}', '{"aggregate_version": 1, "trace": "x"}') returning event_id`)
+		values ('function.called', 'function', 'onet', 'f1', 'public', '{"id": "f", "n": 2.50}', '{"aggregate_version": 1, "trace": "x"}') returning event_id`)
 	var appended []string
 	err := pgx.BeginFunc(t.Context(), s.db.Pool, func(tx pgx.Tx) (err error) {
-		appended, err = outbox.Append(t.Context(), tx, outbox.Event{Type: "function.called", Owner: outbox.Owner{UserID: "u2"}, Payload: map[string]any{"n": 3}})
+		appended, err = outbox.Append(t.Context(), tx, outbox.Event{Type: "function.called", Owner: outbox.Owner{UserID: "u2"}, Payload: map[string]any{"id": "f", "n": 3}})
 		return err
 	})
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func TestWhatApplicationsStateThemselvesTravelsTheSameRoad(t *testing.T) {
 	for i, id := range []string{emitted, inserted, appended[0]} {
 		require.Equal(t, id, events[i].Event.ID)
 	}
-	require.JSONEq(t, `{"n": 1, "canary": "`+s.canary+`"}`, string(events[0].Event.Data))
+	require.JSONEq(t, `{"id": "f", "n": 1, "canary": "`+s.canary+`"}`, string(events[0].Event.Data))
 	require.Equal(t, "function/onet/f1", events[1].Event.key())
 	require.Contains(t, string(events[1].Event.Data), "2.50")
 	require.JSONEq(t, `{"aggregate_version": 1, "trace": "x"}`, string(events[1].Event.Metadata))

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -22,6 +23,7 @@ type message struct {
 	Body    []byte
 	Event   body // empty for an announcement
 	pos     position
+	parked  bool // and published later: it tells of its own transaction
 }
 
 // announcement reports whether the message is one of the relay's own.
@@ -34,10 +36,19 @@ func (s *stack) stream(p *process) []message {
 	all := s.readStream(p)
 	s.checkChain(all)
 	events := all[:0]
+	parked := map[string]bool{}
 	for _, m := range all {
 		if m.announcement() {
+			var record struct {
+				EventID string `json:"event_id"`
+			}
+			if m.Subject == "relay.control.parked" {
+				require.NoError(s.t, json.Unmarshal(m.Body, &record))
+				parked[record.EventID] = true
+			}
 			continue
 		}
+		m.parked = parked[m.Header.Get("ce-id")]
 		require.NoError(s.t, m.check(), "message %d", m.Seq)
 		if m.Event.Source.Key["ns"] != markerNS {
 			events = append(events, m)
@@ -128,7 +139,7 @@ func (m *message) check() (err error) {
 		{"ce-time", m.Header.Get("ce-time"), e.Timestamp},
 		{"ce-subject", unescaped(m.Header.Get("ce-subject")), e.key()},
 	} {
-		if c.got != c.want {
+		if c.got != c.want && (!m.parked || c.name != "source.lsn") {
 			return fmt.Errorf("%s is %q, want %q", c.name, c.got, c.want)
 		}
 	}

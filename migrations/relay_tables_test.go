@@ -15,7 +15,7 @@ import (
 var relayTables = []string{
 	"outbox_events", "relay_checkpoints", "relay_catalog_versions", "event_mappings",
 	"webhook_deliveries", "webhook_dead_letters", "rate_limit_windows", "relay_backfills", "relay_backfill_chunks",
-	"relay_stream_audits", "relay_stream_holes", "webhook_previous_secrets",
+	"relay_stream_audits", "relay_stream_holes", "webhook_previous_secrets", "relay_parked_events",
 }
 
 // relayNew returns a database at the head of the migrations, with user u1 and webhook w1.
@@ -66,6 +66,10 @@ func relayFill(db *pgtest.DB) {
 
 		insert into webhook_previous_secrets values ('w1', 'whsec_b2xk', '2024-01-03', '2024-01-02');
 
+		insert into relay_parked_events values
+		    ('relay', 'evt_4', 'order.paid', 'A/B', 4294967295, 1, 'lineage', 'public.orders', '7', 'ada', 'team', 'everyone', '2024-01-01',
+		        '{"data":{"n":1.50}}', 'data lacks id', '2024-01-02', '2024-01-03', 'ada');
+
 		insert into relay_stream_audits values
 		    ('relay', 'EVENTS', '2024-01-01', '{"seq": 1}', '[{"seq": 9}]', 9, 'A/B:3:0', '2024-01-02', '2024-01-02');
 		insert into relay_stream_holes values
@@ -79,7 +83,7 @@ func TestRelayTablesHaveTheirColumns(t *testing.T) {
 		"outbox_events": 18, "relay_checkpoints": 13, "relay_catalog_versions": 4, "event_mappings": 19,
 		"webhook_deliveries": 18, "webhook_dead_letters": 15, "rate_limit_windows": 4,
 		"relay_backfills": 22, "relay_backfill_chunks": 5, "relay_stream_audits": 9, "relay_stream_holes": 15,
-		"webhook_previous_secrets": 4,
+		"webhook_previous_secrets": 4, "relay_parked_events": 18,
 	} {
 		require.Equal(t, want, pgtest.One[int](db, `
 			select count(*) from information_schema.columns where table_schema = 'public' and table_name = $1`, table), table)
@@ -106,6 +110,10 @@ var relayValid = map[string]seedRow{
 		"slot_name": "'relay'", "stream": "'EVENTS'", "stream_created_at": "'2024-01-01'", "reason": "'stream_hole'", "after_seq": "3", "before_seq": "5",
 	},
 	"webhook_previous_secrets": {"webhook_id": "'w1'", "signing_secret": "'whsec_b2xk'", "valid_until": "'2024-01-01'"},
+	"relay_parked_events": {
+		"slot_name": "'relay'", "event_id": "'evt_1'", "event_type": "'thing.created'", "commit_lsn": "'0/1'", "ordinal": "0", "event_index": "0",
+		"lineage": "'l'", "source_table": "'public.things'", "occurred_at": "'2024-01-01'", "body": "'{}'", "reason": "'data lacks id'",
+	},
 }
 
 const bigFilter = `jsonb_build_object('a', repeat('x', 16384))`
@@ -115,6 +123,10 @@ var relayViolations = map[string][]violation{
 		{"webhook_previous_secrets_webhook_id_fkey", seedRow{"webhook_id": "'nobody'"}},
 		{"webhook_previous_secrets_signing_secret_check", seedRow{"signing_secret": "' '"}},
 		{"webhook_previous_secrets_valid_until_check", seedRow{"valid_until": "'infinity'"}},
+	},
+	"relay_parked_events": {
+		{"relay_parked_events_visibility_check", seedRow{"visibility": "'row'"}},
+		{"relay_parked_events_released_check", seedRow{"released_by": "'ada'"}},
 	},
 	"outbox_events": {
 		{"outbox_events_event_id_check", seedRow{"event_id": "'evt_1'"}},
@@ -221,6 +233,7 @@ var relayDuplicates = map[string][]violation{
 	"relay_stream_audits":      {{"relay_stream_audits_pkey", nil}},
 	"relay_stream_holes":       {{"relay_stream_holes_pkey", nil}},
 	"webhook_previous_secrets": {{"webhook_previous_secrets_pkey", nil}},
+	"relay_parked_events":      {{"relay_parked_events_pkey", nil}},
 }
 
 func TestEveryConstraintOfTheRelaysTablesRefusesItsViolation(t *testing.T) {

@@ -249,11 +249,11 @@ func (m *mapping) orphan(ctx context.Context, id chunkID, mark *Change) error {
 // read maps row i of a chunk, at its place behind the watermark.
 func (m *mapping) read(ctx context.Context, mark *Change, chunk *laidChunk, i int, row Tuple, out *mappedBatch) int {
 	from := len(out.events)
-	n := m.mapRow(ctx, &Change{
+	c := &Change{
 		Position: place(mark.Position, i),
 		XID:      mark.XID, CommitTime: mark.CommitTime, Op: OpRead, Relation: chunk.rows.Relation, New: row,
-	}, out)
-	if n == 0 { // the row is parked, or raised nothing
+	}
+	if m.mapRow(ctx, c, out) == 0 { // the row is parked, or raised nothing
 		return 0
 	}
 	kept := out.events[:from]
@@ -265,7 +265,7 @@ func (m *mapping) read(ctx context.Context, mark *Change, chunk *laidChunk, i in
 	}
 	clear(out.events[len(kept):])
 	out.events = kept
-	return len(kept) - from
+	return len(kept) - from - m.parkViolations(ctx, c, out, from)
 }
 
 // Behind its watermark, row i of a chunk has the ordinal 2i + 1, with one index for

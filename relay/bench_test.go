@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -30,26 +31,43 @@ func thingRow(i int, status string) relay.Tuple {
 		"2026-11-23 10:00:00.123456+00", "2026-11-23 10:00:00.123456+00")
 }
 
+// thingSchema is as the registry has it for things.
+const thingSchema = `{"type":"object","required":["ns","id","type"],"properties":{"ns":{"type":"string"},"id":{"type":"string"},"type":{"type":"string"},
+	"content":{"type":["string","null"]},"code":{"type":["string","null"]},"data":{},"visibility":{"enum":["public","unlisted","private"]},
+	"created_at":{"type":["string","null"],"format":"date-time"},"updated_at":{"type":["string","null"],"format":"date-time"}}}`
+
 func BenchmarkMap(b *testing.B) {
 	for _, bc := range []struct {
 		name     string
 		op       relay.Op
 		mappings []string
+		schema   string
 	}{
-		{"unmapped", relay.OpDelete, []string{mappingRow("m0", "public.things", "insert", "thing.created", "")}},
-		{"insert", relay.OpInsert, []string{mappingRow("m0", "public.things", "insert", "thing.created", "")}},
+		{"unmapped", relay.OpDelete, []string{mappingRow("m0", "public.things", "insert", "thing.created", "")}, ""},
+		{"insert", relay.OpInsert, []string{mappingRow("m0", "public.things", "insert", "thing.created", "")}, ""},
+		{"insert, any object", relay.OpInsert, []string{mappingRow("m0", "public.things", "insert", "thing.created", "")}, `{"type":"object"}`},
+		{"insert held to a schema", relay.OpInsert, []string{mappingRow("m0", "public.things", "insert", "thing.created", "")}, thingSchema},
+		{"insert of two events held to a schema", relay.OpInsert, []string{
+			mappingRow("m0", "public.things", "insert", "thing.created", ""), mappingRow("m1", "public.things", "insert", "function.created", ""),
+		}, thingSchema},
 		{"filtered insert of two events", relay.OpInsert, []string{
 			mappingRow("m0", "public.things", "insert", "thing.created", ""),
 			mappingRow("m1", "public.things", "insert", "function.created", `,"match_new":{"type":"Function"},"audience":"row","user_column":"user_id","visibility_column":"visibility"`),
-		}},
-		{"filter that does not match", relay.OpInsert, []string{mappingRow("m0", "public.things", "insert", "thing.created", `,"match_new":{"type":"Agent"}`)}},
-		{"update", relay.OpUpdate, []string{mappingRow("m0", "public.things", "update", "thing.updated", "")}},
-		{"update with redaction", relay.OpUpdate, []string{mappingRow("m0", "public.things", "update", "thing.updated", `,"redact_columns":["content"]`)}},
+		}, ""},
+		{"filter that does not match", relay.OpInsert, []string{mappingRow("m0", "public.things", "insert", "thing.created", `,"match_new":{"type":"Agent"}`)}, ""},
+		{"update", relay.OpUpdate, []string{mappingRow("m0", "public.things", "update", "thing.updated", "")}, ""},
+		{"update with redaction", relay.OpUpdate, []string{mappingRow("m0", "public.things", "update", "thing.updated", `,"redact_columns":["content"]`)}, ""},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
+			catalog := catalogOf(bc.mappings...)
+			if bc.schema != "" {
+				for name := range catalog.Events {
+					catalog.Events[name] = json.RawMessage(`{"enabled":true,"payload_schema":` + bc.schema + `}`)
+				}
+			}
 			m := relay.NewMapper(relay.MapperConfig{
 				Identity: relay.Identity{SystemID: "7000000000000000001", Lineage: "0123456789abcdef01234567"},
-				Catalog:  catalogOf(bc.mappings...), Outbox: "public.outbox_events", MaxBody: 1 << 20,
+				Catalog:  catalog, Outbox: "public.outbox_events", MaxBody: 1 << 20,
 				Refuse: func(name string, err error) { require.NoError(b, err, name) },
 			})
 			c := relay.Change{
@@ -68,6 +86,7 @@ func BenchmarkMap(b *testing.B) {
 					events = events[:0]
 				}
 				c.Position.Ordinal++
+				c.New[1].Data[3] = '0' + byte(c.Position.Ordinal%10) // another row
 				events = m.Map(events, &buf, &c)
 			}
 		})

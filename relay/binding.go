@@ -15,8 +15,9 @@ type rule struct {
 	changed                  []int  // any of them must have changed
 	ignored                  []bool // by column: does not count as a change
 	key                      []int
-	include                  []bool // by column: is in data and previous; nil when all are
-	undecided                bool   // a change that could not be decided was reported
+	include                  []bool    // by column: is in data and previous; nil when all are
+	undecided                bool      // a change that could not be decided was reported
+	contract                 *contract // what its events are held to; nil: nothing
 }
 
 // binding is everything the mapper knows about one Relation.
@@ -50,6 +51,9 @@ func (m *Mapper) bind(rel *Relation) *binding {
 			continue
 		}
 		m.refuse(mp.ID, nil)
+		if t := m.schemas.of(mp.EventType); t != nil && t.held() {
+			r.contract = t
+		}
 		b.rules = append(b.rules, r)
 	}
 	return b

@@ -22,6 +22,7 @@ type ControlTables struct {
 	Webhooks string // zapier_webhooks
 	Outbox   string // outbox_events; empty: none
 	Chunks   string // relay_backfill_chunks; empty: none
+	Parked   string // relay_parked_events; empty: none
 }
 
 // DefaultControlTables are the tables as the migrations make them in schema public.
@@ -29,13 +30,13 @@ func DefaultControlTables() ControlTables {
 	return ControlTables{
 		Events: "public.zapier_webhook_events", Mappings: "public.event_mappings",
 		Webhooks: "public.zapier_webhooks", Outbox: "public.outbox_events",
-		Chunks: "public.relay_backfill_chunks",
+		Chunks: "public.relay_backfill_chunks", Parked: "public.relay_parked_events",
 	}
 }
 
 // Names lists the tables.
 func (t ControlTables) Names() []string {
-	names := []string{t.Events, t.Mappings, t.Webhooks, t.Outbox, t.Chunks}
+	names := []string{t.Events, t.Mappings, t.Webhooks, t.Outbox, t.Chunks, t.Parked}
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
@@ -45,6 +46,7 @@ type CaptureConfig struct {
 	Stream      Stream        // required
 	Registry    Registry      // required
 	Checkpoints Checkpoints   // required
+	Parking     Parking       // required
 	Tables      ControlTables // required
 	// CheckpointEvery is the time between checkpoints, and so between
 	// confirmations of the slot, while events flow. Defaults to one second.
@@ -92,8 +94,8 @@ const unsaved = 10 * time.Second
 
 // NewCapture checks the configuration.
 func NewCapture(cfg CaptureConfig) (*Capture, error) {
-	if cfg.Source == nil || cfg.Stream == nil || cfg.Registry == nil || cfg.Checkpoints == nil {
-		return nil, errors.New("capture needs a source, a stream, a registry and checkpoints")
+	if cfg.Source == nil || cfg.Stream == nil || cfg.Registry == nil || cfg.Checkpoints == nil || cfg.Parking == nil {
+		return nil, errors.New("capture needs a source, a stream, a registry, checkpoints and a place to park events")
 	}
 	if (cfg.Backfill != nil || cfg.InitialSnapshot) && cfg.Backfills == nil {
 		return nil, errors.New("capture needs backfills for a backfill desk or an initial snapshot")

@@ -13,6 +13,7 @@ import (
 type mappedBatch struct {
 	events []Event
 	bodies Buffer
+	parked []ParkedEvent // to be kept before the events are published
 	commit LSN
 	more   bool                        // others follow at once
 	after  func(context.Context) error // to be done once the events are stored, before the next batch
@@ -21,6 +22,8 @@ type mappedBatch struct {
 func (b *mappedBatch) reset(commit LSN) {
 	clear(b.events)
 	b.events = b.events[:0]
+	clear(b.parked)
+	b.parked = b.parked[:0]
 	b.bodies.Reset()
 	b.commit, b.more, b.after = commit, false, nil
 }
@@ -30,6 +33,7 @@ type mapping struct {
 	*Capture
 	mapper  *Mapper
 	refused map[string]string // last reported error, by mapping
+	broken  map[string]string // last reported error of a schema, by event type
 	parked  map[string]*tally // by table and mapping
 	pending *Catalog          // what the open transaction made of the catalog; nil: nothing
 	commit  LSN               // of the transaction at hand
@@ -53,6 +57,7 @@ const (
 	mappingsTable
 	webhooksTable
 	chunksTable
+	parkedTable
 )
 
 func (t *ControlTables) role(table string) role {
@@ -65,6 +70,8 @@ func (t *ControlTables) role(table string) role {
 		return webhooksTable
 	case t.Chunks:
 		return chunksTable
+	case t.Parked:
+		return parkedTable
 	}
 	return otherTable
 }
@@ -75,7 +82,7 @@ func (t *ControlTables) role(table string) role {
 // not the process: what is published stays exact, the change is read again, and what it
 // was is said.
 func (c *Capture) mapBatches(ctx context.Context, free <-chan *mappedBatch, out chan<- *mappedBatch) (err error) {
-	m := &mapping{Capture: c, refused: map[string]string{}, parked: map[string]*tally{}, free: free, out: out}
+	m := &mapping{Capture: c, refused: map[string]string{}, broken: map[string]string{}, parked: map[string]*tally{}, free: free, out: out}
 	defer func() {
 		if r := recover(); r != nil {
 			c.log.ErrorContext(ctx, "panic while mapping", "position", m.row.String(), "panic", panicText(r), "stack", string(debug.Stack()))
@@ -117,8 +124,14 @@ func (m *mapping) take(ctx context.Context, commit LSN) error {
 	}
 }
 
-// give hands the batch on to be published.
+// give hands the batch on to be published. What it has parked is safe before: the stream
+// only says that it is.
 func (m *mapping) give(ctx context.Context) error {
+	if len(m.at.parked) > 0 {
+		if err := m.cfg.Parking.Park(ctx, m.slot.Name, m.at.parked); err != nil {
+			return fmt.Errorf("park %d events: %w", len(m.at.parked), err)
+		}
+	}
 	select {
 	case m.out <- m.at:
 		return nil
@@ -176,7 +189,7 @@ func (m *mapping) change(ctx context.Context, c *Change, out *mappedBatch) error
 		return m.configure(c, "id", func(cat *Catalog) map[string]json.RawMessage { return cat.Mappings })
 	case chunksTable:
 		return m.land(ctx, c, out)
-	case webhooksTable, otherTable:
+	case webhooksTable, parkedTable, otherTable:
 	}
 	if lastPlace(c.Position).Compare(m.skip) <= 0 {
 		return nil
@@ -190,6 +203,7 @@ func (m *mapping) change(ctx context.Context, c *Change, out *mappedBatch) error
 	for from < len(out.events) && out.events[from].Position.Compare(m.skip) <= 0 {
 		out.events = append(out.events[:from], out.events[from+1:]...)
 	}
+	m.parkViolations(ctx, c, out, from)
 	return nil
 }
 
@@ -280,8 +294,11 @@ func (m *mapping) commitCatalog(ctx context.Context) error {
 // compile makes a new mapper of the catalog, and takes back what was said of
 // mappings that are no longer refused.
 func (m *mapping) compile(ctx context.Context) {
-	said := maps.Clone(m.refused)
-	earlier := m.mapper
+	said, unusable := maps.Clone(m.refused), maps.Clone(m.broken)
+	earlier, schemas := m.mapper, (*Schemas)(nil)
+	if earlier != nil {
+		schemas = earlier.schemas
+	}
 	m.mapper = NewMapper(MapperConfig{
 		Identity: Identity{SystemID: m.cp.SystemID, Lineage: m.cp.Lineage},
 		Catalog:  m.catalog, Outbox: m.cfg.Tables.Outbox, MaxBody: m.maxBody,
@@ -289,12 +306,41 @@ func (m *mapping) compile(ctx context.Context) {
 			delete(said, name)
 			m.refuse(ctx, name, err)
 		},
+		Broken: func(err *SchemaError) {
+			delete(unusable, err.EventType)
+			m.refuseSchema(ctx, err.EventType, err)
+		},
+		Unchecked: m.cfg.Observer.Unchecked, Earlier: schemas,
 	})
 	if earlier != nil {
 		m.mapper.adopt(earlier)
 	}
 	for name := range said {
 		m.refuse(ctx, name, nil)
+	}
+	for name := range unusable {
+		m.refuseSchema(ctx, name, nil)
+	}
+}
+
+// refuseSchema reports a payload schema as refuse does a mapping.
+func (m *mapping) refuseSchema(ctx context.Context, eventType string, err error) {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	}
+	if m.broken[eventType] == reason {
+		return
+	}
+	if err == nil {
+		delete(m.broken, eventType)
+		m.log.InfoContext(ctx, "payload schema is no longer refused", "event_type", eventType)
+	} else {
+		m.broken[eventType] = reason
+		m.log.ErrorContext(ctx, "payload schema refused", "event_type", eventType, "err", err)
+	}
+	if m.cfg.Observer.Schema != nil {
+		m.cfg.Observer.Schema(eventType, err)
 	}
 }
 

@@ -113,7 +113,7 @@ func TestWhatWasRefusedIsTakenBackWhenItsReasonGoes(t *testing.T) {
 
 func TestNewCaptureNeedsItsSeams(t *testing.T) {
 	_, err := relay.NewCapture(relay.CaptureConfig{})
-	require.ErrorContains(t, err, "needs a source, a stream, a registry and checkpoints")
+	require.ErrorContains(t, err, "needs a source, a stream, a registry, checkpoints and a place to park events")
 }
 
 func TestTheShortestCheckpointIntervalIsOne(t *testing.T) {

@@ -39,7 +39,7 @@ func newWorld(mappings ...string) *world {
 func (w *world) capture(t testing.TB, change func(*relay.CaptureConfig)) *relay.Capture {
 	t.Helper()
 	cfg := relay.CaptureConfig{
-		Source: w.log.Open(), Stream: w.stream, Registry: w.memory, Checkpoints: w.memory,
+		Source: w.log.Open(), Stream: w.stream, Registry: w.memory, Checkpoints: w.memory, Parking: w.memory,
 		Tables: relay.DefaultControlTables(), CheckpointEvery: w.every,
 		Logger: slog.New(slog.DiscardHandler),
 	}

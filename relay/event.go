@@ -77,6 +77,10 @@ type Event struct {
 	// Unlisted is true when not even the names of all that did not fit are told:
 	// nothing is known of a column that is not in Data.
 	Unlisted bool
+
+	// violation is why the registry does not let the event be published. It does not
+	// leave the engine.
+	violation error
 }
 
 // ControlPrefix begins the type of an announcement: a message in the event
@@ -97,8 +101,9 @@ const ControlBackfill = ControlPrefix + "backfill"
 // Its body is a GapRecord.
 const ControlGap = ControlPrefix + "gap"
 
-// ControlParked announces a row change that could not be mapped. It stands where the
-// change's events would. Its body is a ParkedRecord.
+// ControlParked announces a row change that could not be mapped, or an event whose data
+// violates its schema. It stands where the events, or the event, would. Its body is a
+// ParkedRecord.
 const ControlParked = ControlPrefix + "parked"
 
 // IsControl reports whether the event is an announcement.

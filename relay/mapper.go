@@ -14,8 +14,10 @@ type Mapper struct {
 	outbox   string // full name of outbox_events
 	refuse   func(mapping string, err error)
 
+	unchecked func(eventType string)
+
 	mappings map[string][]Mapping // by table
-	events   map[string]bool      // event types that are enabled
+	schemas  *Schemas             // of all registered types
 	bound    map[uint32]*binding  // by relation OID
 	last     *binding             // changes of one table come in runs
 
@@ -40,6 +42,13 @@ type MapperConfig struct {
 	// Refuse is told of every mapping that cannot be used, and with a nil error
 	// of those that can. Required.
 	Refuse func(mapping string, err error)
+	// Broken is told of every payload schema that cannot be used. Optional.
+	Broken func(*SchemaError)
+	// Unchecked is told of every event that was not held to its schema because its data
+	// is not whole. Optional.
+	Unchecked func(eventType string)
+	// Earlier are schemas that need not be compiled again. Optional.
+	Earlier *Schemas
 }
 
 // NewMapper compiles the catalog. Mappings that do not compile are refused by
@@ -47,7 +56,7 @@ type MapperConfig struct {
 func NewMapper(cfg MapperConfig) *Mapper {
 	m := &Mapper{
 		identity: cfg.Identity, maxBody: cfg.MaxBody, outbox: cfg.Outbox, refuse: cfg.Refuse,
-		mappings: map[string][]Mapping{}, events: map[string]bool{}, bound: map[uint32]*binding{},
+		mappings: map[string][]Mapping{}, bound: map[uint32]*binding{}, unchecked: cfg.Unchecked,
 	}
 	compiled, errs := cfg.Catalog.Compile()
 	for _, err := range errs {
@@ -56,9 +65,12 @@ func NewMapper(cfg MapperConfig) *Mapper {
 	for _, c := range compiled {
 		m.mappings[c.Table] = append(m.mappings[c.Table], c)
 	}
-	for name := range cfg.Catalog.Events {
-		on, _ := cfg.Catalog.eventEnabled(name)
-		m.events[name] = on
+	var broken []*SchemaError
+	m.schemas, broken = cfg.Catalog.Schemas(cfg.Earlier)
+	for _, err := range broken {
+		if cfg.Broken != nil {
+			cfg.Broken(err)
+		}
 	}
 	return m
 }
@@ -196,7 +208,19 @@ func (m *Mapper) event(r *rule, b *binding, c *Change, pos Position, buf *Buffer
 		OccurredAt: c.CommitTime, CommittedAt: c.CommitTime, Op: c.Op,
 	}
 	m.render(&e, r, c, row, buf)
+	if r.contract != nil {
+		m.hold(r.contract, &e)
+	}
 	return e
+}
+
+// hold notes in the event why it may not be published, if so.
+func (m *Mapper) hold(t *contract, e *Event) {
+	whole, err := m.schemas.check(t, e)
+	e.violation = err
+	if !whole && m.unchecked != nil {
+		m.unchecked(e.Type)
+	}
 }
 
 // keyText joins the key's values for ce-subject.

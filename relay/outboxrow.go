@@ -56,7 +56,8 @@ func (m *Mapper) mapOutbox(dst []Event, buf *Buffer, c *Change, b *binding) []Ev
 		}
 		return dst
 	}
-	if !m.events[e.Type] {
+	t := m.schemas.of(e.Type)
+	if t == nil || !t.enabled {
 		return dst
 	}
 	if textOf(row, cols.visibility) == "public" {
@@ -73,6 +74,9 @@ func (m *Mapper) mapOutbox(dst []Event, buf *Buffer, c *Change, b *binding) []Ev
 	}
 	e.Body = buf.keep(body)
 	e.Data = data.of(e.Body)
+	if t.held() {
+		m.hold(t, &e)
+	}
 	return append(dst, e)
 }
 

@@ -15,15 +15,18 @@ import (
 )
 
 // ParkedRecord is the body of a relay.control.parked message: the row change at this
-// place raised no event, because mapping it panicked. It holds nothing of the row but
-// its key.
+// place raised no event, because mapping it panicked, or an event of it is not published
+// because its data violates the schema of its type. It holds nothing of the row but its
+// key, and names of columns.
 type ParkedRecord struct {
 	Slot        string          `json:"slot"`
 	Table       string          `json:"table"`
 	Op          string          `json:"op"`
-	Position    string          `json:"position"`          // as in Relay-Pos: behind all events that the row can raise
-	Key         json.RawMessage `json:"key,omitempty"`     // as source.key of an event; none where a mapping redacts a part of it
-	Mapping     string          `json:"mapping,omitempty"` // that was at work
+	Position    string          `json:"position"`             // as in Relay-Pos: that of the event, or behind all events that the row can raise
+	Key         json.RawMessage `json:"key,omitempty"`        // as source.key of an event; none where a mapping redacts a part of it
+	Mapping     string          `json:"mapping,omitempty"`    // that was at work
+	EventType   string          `json:"event_type,omitempty"` // of the one event that is parked; none: all of the row
+	EventID     string          `json:"event_id,omitempty"`   // its
 	CommittedAt time.Time       `json:"committed_at"`
 	Reason      string          `json:"reason"`
 	Remedy      string          `json:"remedy"`
@@ -76,6 +79,10 @@ func (m *mapping) tryRow(c *Change, out *mappedBatch) (p *panicked) {
 	m.mapper.working = ""
 	if m.role == webhooksTable {
 		out.events = announce(out.events, &out.bodies, c)
+		return nil
+	}
+	if m.role == parkedTable {
+		out.events = m.release(out.events, &out.bodies, c)
 		return nil
 	}
 	failpoint.Hit(failpoint.Mapping)

@@ -103,6 +103,29 @@ type Registry interface {
 	SaveAsOf(ctx context.Context, slot string, at LSN, c *Catalog, keep LSN) error
 }
 
+// ParkedEvent is an event that is not published because its data violates the schema of
+// its type. It is whole: released, it is published as it would have been, with its id.
+type ParkedEvent struct {
+	ID, Type   string
+	Position   Position // where it was parked; behind the one it had, when it was released in vain
+	Lineage    string   // of the slot that it was read from
+	Table, Key string
+	Owner      Owner
+	Visibility Visibility
+	OccurredAt time.Time
+	Body       []byte
+	Reason     string
+}
+
+// Parking keeps parked events, by slot and event id.
+type Parking interface {
+	// Park keeps the events and returns when they are safe. Of an event that is kept
+	// already from the same place of the same lineage, or from one behind it, nothing
+	// changes: the change is read again. From a later place the reason is replaced, and the event is
+	// no longer released.
+	Park(ctx context.Context, slot string, events []ParkedEvent) error
+}
+
 // Observer is told what the engine does. Every func is optional and must return
 // at once.
 type Observer struct {
@@ -113,4 +136,8 @@ type Observer struct {
 	Refused   func(mapping string, err error)          // a mapping cannot be used; nil error: it can again
 	Parked    func(table string, at Position)          // mapping a row change panicked, and its record takes the place of its events
 	Registry  func(tables []TableNeed)                 // the mappings changed; these tables must be published
+	Violated  func(eventType string, at Position)      // an event was parked because of its type's schema
+	Schema    func(eventType string, err error)        // a payload schema cannot be used; nil error: it can again
+	Unchecked func(eventType string)                   // an event's data is not whole, and was not held to its schema
+	Released  func(eventType string)                   // a parked event is published
 }

@@ -135,7 +135,7 @@ func (s *session) run(ctx context.Context) error {
 	holes := make(chan relay.HoleNotice)
 	desk := relay.NewBackfillDesk(s.cfg.Source.Slot)
 	engine, err := relay.NewCapture(relay.CaptureConfig{
-		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store,
+		Source: src, Stream: writer, Registry: s.store, Checkpoints: s.store, Parking: s.store,
 		Tables: relay.DefaultControlTables(), AcceptGap: s.acceptGap, ConfirmLag: lag, Logger: s.log, Observer: s.observer(changed),
 		Backfill: desk, Backfills: s.store, InitialSnapshot: s.cfg.Source.InitialSnapshot, Holes: holes,
 	})
@@ -199,6 +199,10 @@ func (s *session) observer(changed chan []relay.TableNeed) relay.Observer {
 		Confirmed: s.position.Confirmed,
 		Refused:   func(mapping string, err error) { s.metrics.Refused(mapping, err != nil) },
 		Parked:    s.rowParked,
+		Violated:  s.eventParked,
+		Schema:    func(eventType string, err error) { s.metrics.SchemaRefused(eventType, err != nil) },
+		Unchecked: func(string) { s.metrics.Unchecked() },
+		Released:  func(string) { s.metrics.Released() },
 		Registry: func(tables []relay.TableNeed) {
 			select {
 			case <-changed: // only the newest counts
@@ -218,6 +222,16 @@ func (p *process) rowParked(table string, at relay.Position) {
 	p.metrics.Parked()
 	p.health.Set(partParked, ops.Streaming, fmt.Sprintf(
 		"%s raised no event since the start because mapping panicked, the last of %s at %s; the log has the stack, %s what to do", counted(p.parked, "row change"), table, at, relay.ControlParked))
+}
+
+// partSchemas is a part of /readyz once an event was parked because of its schema.
+const partSchemas = "schemas"
+
+func (p *process) eventParked(eventType string, at relay.Position) {
+	p.violated++
+	p.metrics.EventParked(eventType)
+	p.health.Set(partSchemas, ops.Streaming, fmt.Sprintf(
+		"%s parked since the start because the data violates the schema, the last of %s at %s; relay parked list shows them", counted(p.violated, "event"), eventType, at))
 }
 
 func (s *session) reportDormant(ctx context.Context, dormant []pgsource.Dormant) {

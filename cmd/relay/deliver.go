@@ -140,8 +140,9 @@ func (p *process) sweepLogs(ctx context.Context) error {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			p.log.WarnContext(ctx, "the delivery log cannot be swept, the next hour tries again", "error", err)
-		case len(did.Dropped) > 0 || did.Deleted > 0 || did.Made > 0:
-			p.log.InfoContext(ctx, "delivery log swept", "rows_deleted", did.Deleted, "partitions_dropped", did.Dropped, "partitions_made", did.Made)
+		case len(did.Dropped) > 0 || did.Deleted > 0 || did.Made > 0 || did.Released > 0:
+			p.log.InfoContext(ctx, "delivery log swept", "rows_deleted", did.Deleted, "partitions_dropped", did.Dropped, "partitions_made", did.Made,
+				"parked_events_deleted", did.Released)
 		}
 		p.metrics.LogSwept(did.Deleted)
 	}

@@ -159,6 +159,7 @@ func (d *doctor) database(ctx context.Context, pool *pgxpool.Pool) {
 	d.slot(ctx, pool, checkpoint != nil)
 	d.holes(ctx, store)
 	d.mappings(catalog)
+	d.schemas(ctx, catalog, store)
 	d.webhooks(ctx, pool, store)
 }
 
@@ -287,6 +288,26 @@ func (d *doctor) mappings(catalog *relay.Catalog) {
 		d.add(sevError, "mappings", err.Error(), remedy)
 	}
 	d.add(sevOK, "mappings", fmt.Sprintf("%d in use, %d event types registered", len(usable), len(catalog.Events)), "")
+}
+
+// schemas judges the payload schemas, and tells of the events that wait for them.
+func (d *doctor) schemas(ctx context.Context, catalog *relay.Catalog, store *pgstore.Store) {
+	schemas, errs := catalog.Schemas(nil)
+	for _, err := range errs {
+		d.add(sevError, "schemas", fmt.Sprintf("payload_schema of %s cannot be used: %v; its events are parked", err.EventType, err.Err),
+			"correct it in zapier_webhook_events, then run: relay parked retry")
+	}
+	counts, err := store.CountParked(ctx, pgstore.ParkedQuery{Slot: d.cfg.Source.Slot})
+	if err != nil {
+		d.fail("schemas", err)
+		return
+	}
+	for _, c := range counts {
+		d.add(sevWarning, "schemas", fmt.Sprintf("%s of %s violate its schema and are not published, the oldest parked at %s",
+			plural(int(c.Events), "event", "events"), c.EventType, c.Oldest.UTC().Format(time.RFC3339)),
+			"relay parked list says why; correct the schema or the rows, then run: relay parked retry")
+	}
+	d.add(sevOK, "schemas", fmt.Sprintf("events of %s are held to a schema", plural(schemas.Enforced(), "type", "types")), "")
 }
 
 // maxBroken is how many webhooks that match nothing are shown one by one.

@@ -69,6 +69,7 @@ type cli struct {
 	Filters  filtersCmd  `cmd:"" help:"Check filters, and try them on events."`
 	Webhooks webhooksCmd `cmd:"" help:"Look after the subscriptions in zapier_webhooks."`
 	Replay   replayCmd   `cmd:"" help:"Send dead letters of a webhook once more; says first what it would do."`
+	Parked   parkedCmd   `cmd:"" help:"Events that violate the schema of their type: list them, and publish them once they do not."`
 	Health   healthCmd   `cmd:"" help:"Ask a running relay whether it is ready; for container health checks."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

@@ -125,6 +125,7 @@ type process struct {
 	listen   string
 	warned   bool // of the log that the slot keeps; the guard's
 	parked   int  // row changes; capture's
+	violated int  // events; capture's
 }
 
 func (p *process) has(role string) bool { return slices.Contains(p.roles, role) }

@@ -68,6 +68,10 @@ type Metrics struct {
 	events     prometheus.Counter
 	refused    *prometheus.GaugeVec
 	parked     prometheus.Counter
+	violated   *prometheus.CounterVec
+	schemas    *prometheus.GaugeVec
+	unchecked  prometheus.Counter
+	released   prometheus.Counter
 	left       prometheus.Counter
 	absent     prometheus.Gauge
 	outcomes   *prometheus.CounterVec
@@ -101,6 +105,10 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		events:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_events_published_total", Help: "Messages held by the stream."}),
 		refused:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_mapping_refused", Help: "1 while a mapping cannot be used."}, []string{"mapping"}),
 		parked:     prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_rows_parked_total", Help: "Row changes that raised no event because mapping them panicked."}),
+		violated:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_events_parked_total", Help: "Events that were not published because their data violates the schema of their type."}, []string{"event_type"}),
+		schemas:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "relay_schema_refused", Help: "1 while the payload schema of an event type cannot be used: its events are parked."}, []string{"event_type"}),
+		unchecked:  prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_events_unchecked_total", Help: "Events that were not held to their schema because their data is not whole."}),
+		released:   prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_events_released_total", Help: "Parked events that are published."}),
 		left:       prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_tables_left_publication_total", Help: "Mapped tables that were found missing in the publication: what was written to them meanwhile raised no event."}),
 		absent:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_tables_unpublished", Help: "Mapped tables that have left the publication and are not back in it."}),
 		outcomes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_delivery_outcomes_total", Help: "Settled outcomes of deliveries."}, []string{"outcome"}),
@@ -131,7 +139,7 @@ func NewMetrics(pos *Position, health *Health) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	m.registry.MustRegister(
-		m.changes, m.events, m.refused, m.parked, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.throttled, m.swept, m.disabled, m.undecided, m.unreadable, m.restarts,
+		m.changes, m.events, m.refused, m.parked, m.violated, m.schemas, m.unchecked, m.released, m.left, m.absent, m.outcomes, m.attempts, m.subs, m.quarantine, m.load, m.panics, m.throttled, m.swept, m.disabled, m.undecided, m.unreadable, m.restarts,
 		m.backfilled, m.filling, m.unfilled,
 		m.retained, m.budget, m.openTx, m.holes, m.audited,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_heartbeats_total", Help: "Heartbeats written into the log by this process."},
@@ -169,6 +177,24 @@ func (m *Metrics) Refused(mapping string, refused bool) {
 
 // Parked counts a row change that could not be mapped.
 func (m *Metrics) Parked() { m.parked.Inc() }
+
+// EventParked counts an event whose data violates the schema of its type.
+func (m *Metrics) EventParked(eventType string) { m.violated.WithLabelValues(eventType).Inc() }
+
+// SchemaRefused notes whether the payload schema of a type can be used.
+func (m *Metrics) SchemaRefused(eventType string, refused bool) {
+	if refused {
+		m.schemas.WithLabelValues(eventType).Set(1)
+		return
+	}
+	m.schemas.DeleteLabelValues(eventType)
+}
+
+// Unchecked counts an event that was not held to its schema.
+func (m *Metrics) Unchecked() { m.unchecked.Inc() }
+
+// Released counts a parked event that is published.
+func (m *Metrics) Released() { m.released.Inc() }
 
 // LeftPublication counts a mapped table that was found missing in the publication.
 func (m *Metrics) LeftPublication() { m.left.Inc() }

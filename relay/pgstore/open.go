@@ -61,6 +61,7 @@ type Store struct {
 var (
 	_ relay.Checkpoints = (*Store)(nil)
 	_ relay.Registry    = (*Store)(nil)
+	_ relay.Parking     = (*Store)(nil)
 )
 
 // tables are what Open looks for.
@@ -68,7 +69,7 @@ func tables() []string {
 	return []string{
 		"zapier_webhook_events", "zapier_webhooks", "zapier_webhook_logs", "event_mappings", "outbox_events",
 		"relay_checkpoints", "relay_catalog_versions", "webhook_deliveries", "webhook_dead_letters", "rate_limit_windows",
-		"relay_backfills", "relay_backfill_chunks", "webhook_previous_secrets",
+		"relay_backfills", "relay_backfill_chunks", "webhook_previous_secrets", "relay_parked_events",
 	}
 }
 

@@ -22,11 +22,13 @@ type LogSweep struct {
 	Made      int      // partitions of months to come
 	Dropped   []string // partitions, as a whole
 	Deleted   int64    // single rows, beside those of dropped partitions
+	Released  int64    // parked events that were released before the time
 }
 
 // SweepLogs makes the partitions of the next months, and takes log rows older than
 // the given days away: whole months where it can, else a few rows at a time. Open
-// retries stay, and dead letters have a table of their own. One process at a time
+// retries stay, and dead letters have a table of their own. Parked events that were
+// released so long ago go, too. One process at a time
 // does it, and it gives up on a lock before a delivery waits long behind it. With 0
 // days it keeps everything.
 func (s *Store) SweepLogs(ctx context.Context, days int) (LogSweep, error) {
@@ -83,16 +85,27 @@ func sweep(ctx context.Context, conn *pgxpool.Conn, days int, did *LogSweep) err
 	if err := step(&cutoff, `select now() - make_interval(days => $1)`, days); err != nil {
 		return err
 	}
-	for {
-		var n int64
-		if err := step(&n, deleteOldLogs, cutoff, sweepRows); err != nil {
-			return err
-		}
-		if did.Deleted += n; n < sweepRows {
-			return nil
+	for _, table := range []struct {
+		sql     string
+		deleted *int64
+	}{{deleteOldLogs, &did.Deleted}, {deleteOldReleased, &did.Released}} {
+		for n := int64(sweepRows); n == sweepRows; *table.deleted += n {
+			if err := step(&n, table.sql, cutoff, sweepRows); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
+
+// Those that wait stay, however old they are.
+const deleteOldReleased = `
+	with gone as (
+	    delete from relay_parked_events p using (
+	        select slot_name, event_id from relay_parked_events where released_at < $1 order by released_at limit $2) old
+	    where p.slot_name = old.slot_name and p.event_id = old.event_id and p.released_at < $1 returning 1
+	)
+	select count(*) from gone`
 
 const deleteOldLogs = `
 	with old as (

@@ -229,8 +229,9 @@ func (s *Stream) Purge() {
 	s.events, s.foreign = nil, 0
 }
 
-// Memory is an in-memory relay.Registry and relay.Checkpoints.
+// Memory is an in-memory relay.Registry, relay.Checkpoints and relay.Parking.
 type Memory struct {
+	parking
 	mu       sync.Mutex
 	Present  *relay.Catalog
 	versions map[relay.LSN]*relay.Catalog
@@ -240,6 +241,7 @@ type Memory struct {
 var (
 	_ relay.Registry    = (*Memory)(nil)
 	_ relay.Checkpoints = (*Memory)(nil)
+	_ relay.Parking     = (*Memory)(nil)
 )
 
 // NewMemory returns a Memory whose tables hold the catalog.
