@@ -177,7 +177,7 @@ func TestAMappingThatCannotBeDecidedIsRefusedOrReportedByName(t *testing.T) {
 }
 
 // Each delivery writes log rows. Events about them, delivered, would write the next ones.
-func TestDeliveriesAboutDeliveriesAreRefused(t *testing.T) {
+func TestAMappingThatIsAboutDeliveriesIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, options{})
 	s.db.Exec(`insert into zapier_webhook_events (event_type, category, description) values ('delivery.logged', 'delivery', 'Sent.')`)
