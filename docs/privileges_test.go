@@ -110,6 +110,14 @@ func TestTheDocumentedPrivilegesAreEnoughForCapture(t *testing.T) {
 	_, _, err = store.LoadAudit(ctx, "relay_docs")
 	require.NoError(t, err)
 
+	require.NoError(t, store.Park(ctx, "relay_docs", []relay.ParkedEvent{{ID: "evt_1", Type: "thing.created"}}))
+	parked, err := store.ParkedEvents(ctx, pgstore.ParkedQuery{Slot: "relay_docs"}, relay.Position{}, 1)
+	require.NoError(t, err)
+	_, err = store.Release(ctx, "relay_docs", parked, "me")
+	require.NoError(t, err)
+	_, err = store.SweepLogs(ctx, 1)
+	require.NoError(t, err)
+
 	pool, err := pgxpool.New(ctx, as(t, db, "relay").Reveal())
 	require.NoError(t, err)
 	defer pool.Close()

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -334,4 +335,24 @@ func TestSchemasSayWhyAnEventMayNotBePublished(t *testing.T) {
 	require.Len(t, errs, 1, "what is still wrong is still said")
 	_, err := next.Check(&relay.Event{Type: "thing.created", Data: []byte(`{"id":1}`)})
 	require.EqualError(t, err, "data lacks ns")
+}
+
+// refusingParking is a database that is away.
+type refusingParking struct{ err error }
+
+func (p refusingParking) Park(context.Context, string, []relay.ParkedEvent) error { return p.err }
+
+func TestNothingIsSaidToBeParkedBeforeItIsSafe(t *testing.T) {
+	w := newWorld(thingCreated).schemas(map[string]string{"thing.created": onlyAgents})
+	w.log.Add(commit(start+0x40, 1, insertTyped("1", "Agent"), insertTyped("2", "x"), insertTyped("3", "Agent"))...)
+	c := w.capture(t, func(cfg *relay.CaptureConfig) { cfg.Parking = refusingParking{errCrash} })
+	err := c.Run(t.Context())
+	require.ErrorIs(t, err, errCrash)
+	require.ErrorContains(t, err, "park 1 events")
+	require.Equal(t, []string{"thing.created 1"}, keys(w.stream.Events()), "nor is anything behind it published")
+	require.Less(t, w.log.Confirmed(), start+0x48)
+
+	w.run(t, 3)
+	require.Equal(t, []string{"thing.created 1", "relay.control.parked ", "thing.created 3"}, keys(w.stream.Events()))
+	require.Len(t, w.memory.Parked("relay"), 1)
 }

@@ -133,6 +133,6 @@ func TestOpenTellsToMigrateADatabaseWithoutTheTableOfRotation(t *testing.T) {
 	require.NoError(t, migrations.Down(t.Context(), db.Pool, 21, migrations.Options{}))
 	var setup *relay.SetupError
 	require.ErrorAs(t, openError(t, db.URL), &setup)
-	require.ErrorContains(t, setup, "lacks the tables webhook_previous_secrets")
+	require.ErrorContains(t, setup, "lacks the tables relay_parked_events, webhook_previous_secrets")
 	require.Equal(t, "run `relay migrate up`", setup.Remedy)
 }
