@@ -25,7 +25,7 @@ const (
 
 // floors lists every package from the ground up.
 var floors = [][]string{
-	{"internal/secret", "internal/arch", "internal/failpoint", "bench/figures"},
+	{"internal/secret", "internal/arch", "internal/failpoint", "bench/figures", "bench/rig"},
 	{"outbox", "filters", "relay/pgoutput", "internal/config", "internal/pgproc"},
 	{"relay"},
 	{
@@ -44,7 +44,7 @@ var owners = map[string][]string{
 	"github.com/caarlos0/env/v11":         {"internal/config"},
 	"github.com/jackc/pglogrepl":          {"relay/pgsource"},
 	"github.com/jackc/pgx/v5":             {"relay/pgsource", "relay/pgstore", "migrations", "outbox", "internal/oauth", "internal/pgproc", "internal/pgtest", "cmd/relay", "bench/filters", "bench/capture"},
-	"github.com/nats-io/nats-server/v2":   {"relay/natsstream", "internal/natstest", "bench/capture"},
+	"github.com/nats-io/nats-server/v2":   {"relay/natsstream", "internal/natstest", "bench/rig"},
 	"github.com/nats-io/nats.go":          {"relay/natsstream", "internal/natstest", "bench/capture"},
 	"github.com/prometheus/client_golang": {"internal/ops"},
 	"github.com/tidwall/gjson":            {"filters", "relay/webhook", "bench/filters"},
