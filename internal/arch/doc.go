@@ -2,7 +2,7 @@
 //
 // Packages live on floors and import downwards only, never sideways:
 //
-//	4  cmd/relay  bench/filters  bench/capture
+//	4  cmd/relay  bench/filters  bench/capture  bench/delivery
 //	3  relay/pgsource  relay/pgstore  relay/natsstream  relay/webhook
 //	   internal/api  internal/oauth  internal/ops  migrations
 //	2  relay
