@@ -189,7 +189,8 @@ func (b *bench) charge(what string, n int, before, after tally, said []statement
 		if st.calls*500 < int64(n) {
 			continue
 		}
-		r.Figure(fmt.Sprintf("%s: calls per success of `%s`, %.2f rows each", what, short(st.text), float64(st.rows)/float64(st.calls)), "", each(st.calls))
+		r.Figure(fmt.Sprintf("%s: calls per success of `%s`", what, short(st.text)),
+			fmt.Sprintf("%.1f rows a call, %.1f µs per success", float64(st.rows)/float64(st.calls), st.ms*1000/float64(n)), each(st.calls))
 	}
 }
 

@@ -16,6 +16,8 @@ const lanes = 8
 // delivered is what the delivery of a backlog took.
 type delivered struct {
 	n     int
+	alone time.Duration // of the bare client
+	log   float64       // rows of the log a second that the server writes for nobody else
 	took  time.Duration // from "delivery ready" until the last success was committed
 	cpu   time.Duration // of the relay, since it was ready
 	peak  float64       // MiB that the relay held at most
@@ -63,7 +65,7 @@ func (c *scene) deliver(ctx context.Context) (d delivered, err error) {
 		return d, err
 	}
 	d.aside = after.inserted - aside.inserted
-	rows, err := c.logged(ctx, 0)
+	rows, err := c.logged(ctx)
 	if err != nil {
 		return d, err
 	}
@@ -96,14 +98,14 @@ func (b *bench) drain(ctx context.Context, s *stage) error {
 }
 
 func (b *bench) compare(ctx context.Context, s *stage, what string, p population, events int, decides bool) error {
-	var floor, relayed, cpu, peak, aside figures.Samples
+	var floor, relayed, log, cpu, peak, aside figures.Samples
 	for round := range b.rounds {
-		d, alone, err := s.turn(ctx, p, events, round%2 == 0)
+		d, err := s.turn(ctx, p, events, round%2 == 0)
 		if err != nil {
 			return fmt.Errorf("%s, round %d: %w", what, round+1, err)
 		}
-		floor = append(floor, float64(d.n)/alone.Seconds())
-		relayed = append(relayed, d.rate())
+		floor = append(floor, float64(d.n)/d.alone.Seconds())
+		relayed, log = append(relayed, d.rate()), append(log, d.log)
 		cpu = append(cpu, float64(d.cpu.Microseconds())/float64(d.n))
 		peak, aside = append(peak, d.peak), append(aside, float64(d.aside)/float64(d.n))
 		b.say("  %s: relay %.0f/s, bare client %.0f/s, relay's processor %.0f µs a delivery, %.1f MiB, %d put aside",
@@ -117,6 +119,7 @@ func (b *bench) compare(ctx context.Context, s *stage, what string, p population
 	}
 	r.Figure(what+": bare client", "deliveries/s", floor)
 	r.Figure(what+": relay", "deliveries/s", relayed)
+	r.Figure(what+": the rows of the log alone, written again by one statement", "rows/s", log)
 	r.Figure(what+": relay, processor", "µs/delivery", cpu)
 	r.Figure(what+": relay, VmHWM", "MiB", peak)
 	r.Figure(what+": put aside into webhook_deliveries", "of 1", aside)
@@ -124,28 +127,34 @@ func (b *bench) compare(ctx context.Context, s *stage, what string, p population
 }
 
 // turn is one round: both sides send the same events.
-func (s *stage) turn(ctx context.Context, p population, events int, floorFirst bool) (d delivered, alone time.Duration, err error) {
+func (s *stage) turn(ctx context.Context, p population, events int, floorFirst bool) (d delivered, err error) {
 	c, err := s.scene(ctx, p)
 	if err != nil {
-		return d, 0, err
+		return d, err
 	}
 	defer func() { err = errors.Join(err, c.close(context.WithoutCancel(ctx))) }()
 	first, err := c.fill(ctx, events)
 	if err != nil {
-		return d, 0, err
+		return d, err
 	}
 	letters, err := c.letters(ctx, first)
 	if err != nil {
-		return d, 0, err
+		return d, err
 	}
+	var alone time.Duration
 	if floorFirst {
 		if alone, err = c.alone(ctx, letters); err != nil {
-			return d, 0, err
+			return d, err
 		}
 	}
-	if d, err = c.deliver(ctx); err != nil || floorFirst {
-		return d, alone, err
+	if d, err = c.deliver(ctx); err != nil {
+		return d, err
 	}
-	alone, err = c.alone(ctx, letters)
-	return d, alone, err
+	if d.alone = alone; !floorFirst {
+		if d.alone, err = c.alone(ctx, letters); err != nil {
+			return d, err
+		}
+	}
+	d.log, err = s.copyLog(ctx)
+	return d, err
 }

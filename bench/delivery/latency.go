@@ -127,7 +127,9 @@ func (s *stage) arrived(ctx context.Context) (map[int64]int64, taken, error) {
 	for _, a := range t.Arrivals {
 		at[a.ID] = a.At
 	}
-	rows, err := s.db.Query(ctx, "select request_headers ->> 'webhook-id', (payload -> 'data' ->> 'id')::bigint from zapier_webhook_logs where status = 'success'")
+	rows, err := s.db.Query(ctx, `
+		select request_headers ->> 'webhook-id', (payload -> 'data' ->> 'id')::bigint
+		from zapier_webhook_logs where status = 'success' and event_id not like 'evt\_before%'`)
 	if err != nil {
 		return nil, t, err
 	}

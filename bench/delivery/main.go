@@ -71,6 +71,7 @@ type sizes struct {
 	steady  time.Duration // how long it lasts, without the second before that does not count
 	hooks   int           // subscriptions at the start
 	pending int           // retries that wait at the start
+	watched time.Duration // how long the relay is watched after the start
 }
 
 // bench is one run.
@@ -83,10 +84,10 @@ type bench struct {
 
 func newBench(o options, log io.Writer) *bench {
 	b := &bench{options: o, log: log, sizes: sizes{
-		events: 20_000, rate: 500, steady: 15 * time.Second, hooks: 100_000, pending: 1_000_000,
+		events: 20_000, rate: 500, steady: 15 * time.Second, hooks: 100_000, pending: 1_000_000, watched: 5 * time.Second,
 	}}
 	if o.short {
-		b.sizes = sizes{events: 600, rate: 200, steady: 500 * time.Millisecond, hooks: 500, pending: 2_000}
+		b.sizes = sizes{events: 600, rate: 200, steady: 500 * time.Millisecond, hooks: 500, pending: 2_000, watched: time.Second}
 	}
 	b.report.Short, b.report.Started, b.report.Machine = o.short, time.Now(), figures.Machine()
 	return b

@@ -15,7 +15,7 @@ func mixedPopulation() (mixed, sound population) {
 	return population{hooks: 100, hang: 1, bad: 10}, population{hooks: 100}
 }
 
-// stream is what the healthy subscriptions got.
+// shared is what the healthy subscriptions got.
 type shared struct {
 	rate     float64 // deliveries a second of a backlog
 	p50, p99 float64 // ms of a steady load

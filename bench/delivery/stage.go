@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -177,9 +178,6 @@ type population struct {
 	hang, bad int  // the first ones hang, the next ones answer 500
 }
 
-// healthy are the subscriptions that answer 200.
-func (p population) healthy() int { return p.hooks - p.hang - p.bad }
-
 // path of a subscription's endpoint.
 func (p population) path(i int) string {
 	switch {
@@ -192,11 +190,21 @@ func (p population) path(i int) string {
 }
 
 // secretOf is the signing secret of every subscription.
-const secretOf = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+const secretOf = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // of a test, made up
 
-// populate replaces all subscriptions, and forgets what was delivered to them.
+// history is how many rows of former deliveries the log holds. Plans that Postgres makes
+// for an empty log are bad ones for a while, which says nothing about a log in use.
+const history = 10_000
+
+// populate replaces all subscriptions, and forgets what was delivered to them. It does so
+// over a connection of its own: what that wrote is in the statistics when it is closed.
 func (s *stage) populate(ctx context.Context, p population) error {
-	if _, err := s.db.Exec(ctx, "truncate bench_rows, bench_quiet, zapier_webhooks, zapier_webhook_logs, webhook_deliveries, webhook_dead_letters cascade"); err != nil {
+	db, err := pgx.Connect(ctx, s.server.URL(database))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close(context.WithoutCancel(ctx)) }()
+	if _, err := db.Exec(ctx, "truncate bench_rows, bench_quiet, zapier_webhooks, zapier_webhook_logs, webhook_deliveries, webhook_dead_letters cascade"); err != nil {
 		return err
 	}
 	paths := make([]string, p.hooks)
@@ -207,18 +215,41 @@ func (s *stage) populate(ctx context.Context, p population) error {
 	if p.all {
 		filter = "'{}'::jsonb"
 	}
-	_, err := s.db.Exec(ctx, `
+	_, err = db.Exec(ctx, `
 		insert into zapier_webhooks (id, user_id, target_url, event_type, filters, signing_secret, max_triggers_per_hour)
 		select 'w' || i - 1, 'bench', url, 'bench.created', `+filter+`, $2, 2000000000
 		from unnest($1::text[]) with ordinality as x (url, i)`, paths, secretOf)
 	if err != nil {
 		return err
 	}
-	if _, err := s.db.Exec(ctx, "vacuum analyze"); err != nil {
+	_, err = db.Exec(ctx, `
+		insert into zapier_webhook_logs (webhook_id, event_type, event_id, target_url, status, payload, delivered_at)
+		select 'w' || i % $2::int, 'bench.created', 'evt_before_' || i, 'http://127.0.0.1/', 'success', jsonb_build_object('id', i, 'data', repeat(md5(i::text), 20)), now()
+		from generate_series(1, $1::int) i`, history, p.hooks)
+	if err != nil {
 		return err
 	}
-	_, err = s.db.Exec(ctx, "checkpoint")
+	if _, err := db.Exec(ctx, "vacuum analyze"); err != nil {
+		return err
+	}
+	_, err = db.Exec(ctx, "checkpoint")
 	return err
+}
+
+// copyLog writes the rows of the log once more, in one statement, and returns how many of
+// them the server writes a second when nobody else wants anything.
+func (s *stage) copyLog(ctx context.Context) (float64, error) {
+	if _, err := s.db.Exec(ctx, "create temporary table bench_log as select * from zapier_webhook_logs where event_id not like 'evt\\_before%'; update bench_log set id = 'again' || id"); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	tag, err := s.db.Exec(ctx, "insert into zapier_webhook_logs select * from bench_log")
+	took := time.Since(begin)
+	if err != nil {
+		return 0, err
+	}
+	_, err = s.db.Exec(ctx, "drop table bench_log")
+	return float64(tag.RowsAffected()) / took.Seconds(), err
 }
 
 // tidy removes what the relays of ended scenes left in the directory.

@@ -10,10 +10,6 @@ import (
 	"github.com/dot-do/relay/bench/rig"
 )
 
-// watched is how long a relay is watched once it is ready: its first looks at the queue,
-// and what they leave to be collected, are to be in its memory.
-const watched = 5 * time.Second
-
 // wait makes so many retries, spread over the subscriptions and over a day that begins in
 // an hour. Their bodies are as large as those of bench_rows' events.
 func (s *stage) wait(ctx context.Context, retries, hooks int) error {
@@ -52,7 +48,7 @@ func (b *bench) start(ctx context.Context, s *stage) (err error) {
 	}
 	var ready, first, cpu, peak figures.Samples
 	for range b.rounds {
-		t, err := c.begin(ctx)
+		t, err := c.begin(ctx, b.watched)
 		if err != nil {
 			return err
 		}
@@ -60,7 +56,7 @@ func (b *bench) start(ctx context.Context, s *stage) (err error) {
 		cpu, peak = append(cpu, t.cpu.Seconds()), append(peak, t.peak)
 		b.say("  ready in %.2f s, first delivery in %.2f s, processor %.2f s, %.1f MiB", t.ready.Seconds(), t.first.Seconds(), t.cpu.Seconds(), t.peak)
 	}
-	due, done, err := c.flood(ctx)
+	due, done, err := c.flood(ctx, 2*b.watched)
 	if err != nil {
 		return err
 	}
@@ -74,8 +70,9 @@ func (b *bench) start(ctx context.Context, s *stage) (err error) {
 	return nil
 }
 
-// begin starts the relay with one event in the stream.
-func (c *scene) begin(ctx context.Context) (t started, err error) {
+// begin starts the relay with one event in the stream, and watches it for a while: its
+// first looks at the queue, and what they leave to be collected, are to be in its memory.
+func (c *scene) begin(ctx context.Context, watched time.Duration) (t started, err error) {
 	if _, err := c.fill(ctx, 1); err != nil {
 		return t, err
 	}
@@ -108,14 +105,14 @@ func (c *scene) begin(ctx context.Context) (t started, err error) {
 
 // flood makes all retries due, and returns what memory it takes to make them, and how many
 // are made a second.
-func (c *scene) flood(ctx context.Context) (peak, rate float64, err error) {
+func (c *scene) flood(ctx context.Context, watched time.Duration) (peak, rate float64, err error) {
 	if _, err := c.db.Exec(ctx, "update webhook_deliveries set next_attempt_at = now()"); err != nil {
 		return 0, 0, err
 	}
 	if _, err := c.db.Exec(ctx, "vacuum analyze webhook_deliveries"); err != nil {
 		return 0, 0, err
 	}
-	before, err := c.logged(ctx, 0)
+	before, err := c.logged(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -124,10 +121,10 @@ func (c *scene) flood(ctx context.Context) (peak, rate float64, err error) {
 		return 0, 0, err
 	}
 	defer p.Kill()
-	if err := rig.Wait(ctx, 2*watched); err != nil {
+	if err := rig.Wait(ctx, watched); err != nil {
 		return 0, 0, err
 	}
-	after, err := c.logged(ctx, 0)
+	after, err := c.logged(ctx)
 	took := time.Since(p.ready)
 	if err != nil {
 		return 0, 0, err
