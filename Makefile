@@ -18,6 +18,7 @@ FUZZTIME ?= 30s
 BENCH ?= .
 BENCH_FILTERS ?=
 BENCH_CAPTURE ?=
+BENCH_DELIVERY ?=
 
 .PHONY: help
 help: ## List the targets
@@ -62,6 +63,10 @@ bench-filters: needs-postgres ## Measure the filter index against its goals: min
 .PHONY: bench-capture
 bench-capture: needs-postgres build ## Measure the way from the log to the stream against its goals: some minutes
 	go run ./bench/capture -relay bin/relay $(BENCH_CAPTURE)
+
+.PHONY: bench-delivery
+bench-delivery: needs-postgres build ## Measure the way from the stream to the receivers against its goals: half an hour
+	go run ./bench/delivery -relay bin/relay $(BENCH_DELIVERY)
 
 .PHONY: lint
 lint: tools ## Run the linters, and check the formatting

@@ -14,11 +14,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dot-do/relay/bench/rig"
 	"github.com/dot-do/relay/relay"
 )
 
 func TestMain(m *testing.M) {
-	if served, err := serveNATS(); served {
+	if served, err := rig.ServeNATS(); served {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -112,7 +113,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return binary(context.Background(), "", dir)
+	return rig.Relay(context.Background(), "", dir)
 })
 
 // builtIn is removed when the tests have ended.
@@ -145,20 +146,4 @@ func TestAMistakeOnTheCommandLineIsAnError(t *testing.T) {
 func TestAHugeTransactionThatTheDiskCannotHoldIsRefused(t *testing.T) {
 	require.NoError(t, roomFor(t.TempDir(), 1))
 	require.ErrorContains(t, roomFor(t.TempDir(), 1<<50), "name another directory with -dir")
-}
-
-func TestAQuantileIsASampleAtItsRank(t *testing.T) {
-	require.InDelta(t, 2, quantile([]float64{3, 1, 2}, 0.5), 0)
-	require.InDelta(t, 3, quantile([]float64{3, 1, 2}, 0.99), 0)
-}
-
-func TestProcTellsWhatThisProcessUses(t *testing.T) {
-	used, err := cpuOf(os.Getpid())
-	require.NoError(t, err)
-	require.Positive(t, used)
-	peak, err := peakOf(os.Getpid())
-	require.NoError(t, err)
-	require.Greater(t, peak, 1.0)
-	_, err = busy()
-	require.NoError(t, err)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dot-do/relay/bench/rig"
 	"github.com/dot-do/relay/relay"
 )
 
@@ -40,18 +41,18 @@ func (s *stage) receive(ctx context.Context, w *workload) (d drained, err error)
 		return d, err
 	}
 	defer func() { err = errors.Join(err, s.dropSlot(context.WithoutCancel(ctx), slot)) }()
-	m, err := newMeter()
+	m, err := rig.NewMeter()
 	if err != nil {
 		return d, err
 	}
-	c, err := start(ctx, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}, filepath.Join(s.server.BinDir(), "pg_recvlogical"),
+	c, err := rig.Start(ctx, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}, filepath.Join(s.server.BinDir(), "pg_recvlogical"),
 		"--start", "--no-loop", "--verbose", "--slot", slot, "--file", "/dev/null", "--dbname", s.server.URL(database),
 		"--endpos", w.to.String(), "-o", "proto_version=1", "-o", "publication_names="+publication)
 	if err != nil {
 		return d, err
 	}
-	defer c.kill()
-	begin, err := c.await(ctx, "streaming initiated")
+	defer c.Kill()
+	begin, err := c.Await(ctx, "streaming initiated")
 	if err != nil {
 		return d, err
 	}
@@ -59,23 +60,22 @@ func (s *stage) receive(ctx context.Context, w *workload) (d drained, err error)
 	if err != nil {
 		return d, err
 	}
-	for !c.ended() {
-		if used, err := cpuOf(sender); err == nil { // it ends with its client
+	for !c.Ended() {
+		if used, err := rig.CPUOf(sender); err == nil { // it ends with its client
 			d.sender = used
 		}
 		select {
-		case <-c.done:
+		case <-c.Done:
 		case <-time.After(look):
 		case <-ctx.Done():
 			return d, ctx.Err()
 		}
 	}
-	if c.exit != nil {
-		return d, errors.Join(c.exit, c.failure("failed"))
+	if c.Exit != nil {
+		return d, errors.Join(c.Exit, c.Failure("failed"))
 	}
-	state := c.cmd.ProcessState
-	d.took, d.cpu = c.end.Sub(begin.at), state.UserTime()+state.SystemTime()
-	d.foreign, err = m.others(d.cpu + d.sender)
+	d.took, d.cpu = c.End.Sub(begin.At), c.CPU()
+	d.foreign, err = m.Others(d.cpu + d.sender)
 	if confirmed, lookErr := s.confirmed(ctx, slot); lookErr != nil || confirmed < w.to {
 		err = errors.Join(err, lookErr, fmt.Errorf("pg_recvlogical ended at %s, not at %s", confirmed, w.to))
 	}
@@ -84,12 +84,12 @@ func (s *stage) receive(ctx context.Context, w *workload) (d drained, err error)
 
 // relayProcess is a running relay that captures.
 type relayProcess struct {
-	*child
+	*rig.Child
 	slot   string
 	begin  time.Time     // streaming began
 	cpu    time.Duration // used until then
 	sender int
-	nats   *natsServer // nil: within the relay
+	nats   *rig.NATS // nil: within the relay
 	ports  struct{ Listen, NATS string }
 	stream *stream
 	stage  *stage
@@ -97,7 +97,7 @@ type relayProcess struct {
 
 // capture starts a relay on a slot, with a NATS server of its own or within it, and
 // returns when it streams.
-func (s *stage) capture(ctx context.Context, slot string, n *natsServer) (r *relayProcess, err error) {
+func (s *stage) capture(ctx context.Context, slot string, n *rig.NATS) (r *relayProcess, err error) {
 	dir, err := os.MkdirTemp(s.dir, "relay-")
 	if err != nil {
 		return nil, err
@@ -105,29 +105,29 @@ func (s *stage) capture(ctx context.Context, slot string, n *natsServer) (r *rel
 	portFile := filepath.Join(dir, "ports.json")
 	env := s.environ(slot, "RELAY_PORT_FILE="+portFile, "RELAY_LOG_FORMAT=json", "RELAY_NATS_DIR="+filepath.Join(dir, "nats"), "RELAY_NATS_LISTEN=127.0.0.1:0")
 	if n != nil {
-		env = append(env, "RELAY_NATS_URL="+n.url)
-		if n.durable {
+		env = append(env, "RELAY_NATS_URL="+n.URL)
+		if n.Durable {
 			env = append(env, "RELAY_CONFIRM_LAG=0s") // as one would tell a relay that an acknowledgement is on disk
 		}
 	}
 	r = &relayProcess{slot: slot, nats: n, stage: s}
-	if r.child, err = start(ctx, env, s.relay, "run", "--role=capture"); err != nil {
+	if r.Child, err = rig.Start(ctx, env, s.relay, "run", "--role=capture"); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			r.kill()
+			r.Kill()
 		}
 	}()
-	said, err := r.await(ctx, `"msg":"streaming"`)
+	said, err := r.Await(ctx, `"msg":"streaming"`)
 	if err != nil {
 		return nil, err
 	}
-	if r.cpu, err = cpuOf(r.pid()); err != nil {
+	if r.cpu, err = rig.CPUOf(r.PID()); err != nil {
 		return nil, err
 	}
 	var logged struct{ Time time.Time }
-	if err := json.Unmarshal([]byte(said.text), &logged); err != nil {
+	if err := json.Unmarshal([]byte(said.Text), &logged); err != nil {
 		return nil, err
 	}
 	r.begin = logged.Time
@@ -143,7 +143,7 @@ func (s *stage) capture(ctx context.Context, slot string, n *natsServer) (r *rel
 	}
 	url := "nats://" + r.ports.NATS
 	if n != nil {
-		url = n.url
+		url = n.URL
 	}
 	r.stream, err = connect(url)
 	return r, err
@@ -152,7 +152,7 @@ func (s *stage) capture(ctx context.Context, slot string, n *natsServer) (r *rel
 // leave stops the relay in order, and drops its slot.
 func (r *relayProcess) leave(ctx context.Context) error {
 	r.stream.nc.Close()
-	return errors.Join(r.stop(), r.stage.dropSlot(ctx, r.slot))
+	return errors.Join(r.Stop(), r.stage.dropSlot(ctx, r.slot))
 }
 
 // venue says where NATS runs.
@@ -167,14 +167,14 @@ func (s *stage) drain(ctx context.Context, w *workload, at venue) (d drained, er
 	if err != nil {
 		return d, err
 	}
-	var n *natsServer
+	var n *rig.NATS
 	if !at.embedded {
-		if n, err = s.startNATS(ctx, at.durable); err != nil {
+		if n, err = rig.StartNATS(ctx, s.dir, at.durable); err != nil {
 			return d, err
 		}
-		defer n.close()
+		defer n.Close()
 	}
-	m, err := newMeter()
+	m, err := rig.NewMeter()
 	if err != nil {
 		return d, err
 	}
@@ -182,13 +182,13 @@ func (s *stage) drain(ctx context.Context, w *workload, at venue) (d drained, er
 	if err != nil {
 		return d, errors.Join(err, s.dropSlot(context.WithoutCancel(ctx), slot))
 	}
-	defer r.kill()
+	defer r.Kill()
 	state, err := r.finish(ctx, w, &d)
 	if err == nil {
 		err = r.read(&d, state)
 	}
 	if err == nil {
-		d.foreign, err = m.others(d.cpu + r.cpu + d.sender + d.nats)
+		d.foreign, err = m.Others(d.cpu + r.cpu + d.sender + d.nats)
 	}
 	if err == nil {
 		err = r.verify(ctx, w, state)
@@ -213,18 +213,18 @@ func (r *relayProcess) finish(ctx context.Context, w *workload, d *drained) (sta
 		if state = next; state.Msgs >= uint64(w.changes) {
 			return state, nil
 		}
-		if r.ended() {
-			return state, r.failure("ended")
+		if r.Ended() {
+			return state, r.Failure("ended")
 		}
 		if time.Since(progress) > drainTime {
-			return state, r.failure(fmt.Sprintf("stored %d of %d events and goes no further", state.Msgs, w.changes))
+			return state, r.Failure(fmt.Sprintf("stored %d of %d events and goes no further", state.Msgs, w.changes))
 		}
 		silent, err := r.stage.silence(ctx, r.sender)
 		if err != nil {
 			return state, err
 		}
 		d.silence = max(d.silence, silent)
-		if err := wait(ctx, look); err != nil {
+		if err := rig.Wait(ctx, look); err != nil {
 			return state, err
 		}
 	}
@@ -234,20 +234,20 @@ func (r *relayProcess) finish(ctx context.Context, w *workload, d *drained) (sta
 func (r *relayProcess) read(d *drained, state jetstream.StreamState) (err error) {
 	d.took = state.LastTime.Sub(r.begin)
 	d.message = int(state.Bytes / state.Msgs)
-	cpu, err := cpuOf(r.pid())
+	cpu, err := rig.CPUOf(r.PID())
 	if err != nil {
 		return err
 	}
 	d.cpu = cpu - r.cpu
-	if d.sender, err = cpuOf(r.sender); err != nil {
+	if d.sender, err = rig.CPUOf(r.sender); err != nil {
 		return err
 	}
 	if r.nats != nil {
-		if d.nats, err = cpuOf(r.nats.pid()); err != nil {
+		if d.nats, err = rig.CPUOf(r.nats.PID()); err != nil {
 			return err
 		}
 	}
-	d.peak, err = peakOf(r.pid())
+	d.peak, err = rig.PeakOf(r.PID())
 	return err
 }
 
@@ -282,7 +282,7 @@ func (r *relayProcess) verify(ctx context.Context, w *workload, state jetstream.
 // acknowledged waits until the relay says of the last event, too, that the stream holds
 // it: then every acknowledgement had come.
 func (r *relayProcess) acknowledged(ctx context.Context, w *workload) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, rig.Patience)
 	defer cancel()
 	for {
 		var at struct {
@@ -299,7 +299,7 @@ func (r *relayProcess) acknowledged(ctx context.Context, w *workload) error {
 		if published >= w.last.CommitLSN && at.Sequence == uint64(w.changes) {
 			return nil
 		}
-		if err := wait(ctx, look); err != nil {
+		if err := rig.Wait(ctx, look); err != nil {
 			return fmt.Errorf("the relay knows of %d events up to %s only: %w", at.Sequence, published, err)
 		}
 	}
@@ -332,25 +332,4 @@ func (s *stage) tidy() error {
 		}
 	}
 	return err
-}
-
-// meter knows how busy the machine is beside what is measured.
-type meter struct {
-	at        time.Time
-	busy, own time.Duration
-}
-
-func newMeter() (meter, error) {
-	m := meter{at: time.Now()}
-	var err, err2 error
-	m.busy, err = busy()
-	m.own, err2 = cpuOf(os.Getpid())
-	return m, errors.Join(err, err2)
-}
-
-// others is how many cores worked for somebody else since newMeter.
-func (m meter) others(measured time.Duration) (float64, error) {
-	now, err := newMeter()
-	used := now.busy - m.busy - (now.own - m.own) - measured
-	return max(0, used.Seconds()/now.at.Sub(m.at).Seconds()), err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dot-do/relay/bench/figures"
+	"github.com/dot-do/relay/bench/rig"
 )
 
 const (
@@ -143,12 +144,12 @@ func (b *bench) durably(ctx context.Context, s *stage) error {
 
 // publishAlone publishes to a durable server of its own.
 func (s *stage) publishAlone(ctx context.Context, n, size, window int) (float64, error) {
-	server, err := s.startNATS(ctx, true)
+	server, err := rig.StartNATS(ctx, s.dir, true)
 	if err != nil {
 		return 0, err
 	}
-	defer server.close()
-	st, err := connect(server.url)
+	defer server.Close()
+	st, err := connect(server.URL)
 	if err != nil {
 		return 0, err
 	}

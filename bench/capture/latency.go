@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dot-do/relay/bench/figures"
+	"github.com/dot-do/relay/bench/rig"
 )
 
 // writers share a steady load: one connection could not keep up while it waits for a
@@ -25,26 +25,26 @@ const writers = 4
 func (b *bench) latency(ctx context.Context, s *stage) error {
 	p50, p99, rates := map[rate]figures.Samples{}, map[rate]figures.Samples{}, map[rate]figures.Samples{}
 	for range b.rounds {
-		n, err := s.startNATS(ctx, false)
+		n, err := rig.StartNATS(ctx, s.dir, false)
 		if err != nil {
 			return err
 		}
 		err = func() error {
-			defer n.close()
+			defer n.Close()
 			r, err := s.capture(ctx, s.slotName(), n) // the relay makes the slot
 			if err != nil {
 				return err
 			}
-			defer r.kill()
+			defer r.Kill()
 			for _, load := range b.rates {
 				took, reached, err := s.steady(ctx, r, load, b.steady)
 				if err != nil {
 					return fmt.Errorf("%d rows/s: %w", load.rows, err)
 				}
-				p50[load] = append(p50[load], quantile(took, 0.5))
-				p99[load] = append(p99[load], quantile(took, 0.99))
+				p50[load] = append(p50[load], rig.Quantile(took, 0.5))
+				p99[load] = append(p99[load], rig.Quantile(took, 0.99))
 				rates[load] = append(rates[load], reached)
-				_, _ = fmt.Fprintf(b.log, "  %d rows/s: %.0f reached, p50 %.2f ms, p99 %.2f ms\n", load.rows, reached, quantile(took, 0.5), quantile(took, 0.99))
+				_, _ = fmt.Fprintf(b.log, "  %d rows/s: %.0f reached, p50 %.2f ms, p99 %.2f ms\n", load.rows, reached, rig.Quantile(took, 0.5), rig.Quantile(took, 0.99))
 			}
 			return r.leave(ctx)
 		}()
@@ -133,7 +133,7 @@ func (s *stage) steady(ctx context.Context, r *relayProcess, load rate, d time.D
 
 // all waits for the last row, and demands that nothing else came.
 func (j *journal) all(ctx context.Context) error {
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(rig.Patience)
 	defer timer.Stop()
 	select {
 	case <-j.done:
@@ -157,7 +157,7 @@ func (s *stage) write(ctx context.Context, j *journal, per int, every time.Durat
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	for n := from; n < transactions; n += writers {
-		if err := wait(ctx, time.Until(j.begin.Add(time.Duration(n)*every))); err != nil {
+		if err := rig.Wait(ctx, time.Until(j.begin.Add(time.Duration(n)*every))); err != nil {
 			return err
 		}
 		if _, err := conn.Exec(ctx, "select bench_insert($1, $2)", j.first+int64(n*per), per); err != nil {
@@ -169,10 +169,4 @@ func (s *stage) write(ctx context.Context, j *journal, per int, every time.Durat
 		}
 	}
 	return nil
-}
-
-// quantile of the times, which it sorts.
-func quantile(took []float64, q float64) float64 {
-	slices.Sort(took)
-	return took[min(len(took)-1, int(q*float64(len(took))))]
 }

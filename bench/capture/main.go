@@ -18,18 +18,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/dot-do/relay/bench/figures"
+	"github.com/dot-do/relay/bench/rig"
 )
 
 func main() {
-	if served, err := serveNATS(); served {
+	if served, err := rig.ServeNATS(); served {
 		if err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, "bench/capture:", err)
 			os.Exit(1)
@@ -165,7 +164,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.relay, err = binary(ctx, b.relay, dir); err != nil {
+	if b.relay, err = rig.Relay(ctx, b.relay, dir); err != nil {
 		return err
 	}
 	s, err := openStage(ctx, dir, b.relay)
@@ -188,20 +187,6 @@ func (b *bench) run(ctx context.Context) (err error) {
 		b.report.Figure("other work on the machine during the drains", "cores", b.foreign)
 	}
 	return nil
-}
-
-// binary is the absolute path of the relay, which is built when none is given.
-func binary(ctx context.Context, given, dir string) (string, error) {
-	if given != "" {
-		return filepath.Abs(given)
-	}
-	path := filepath.Join(dir, "relay")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "github.com/dot-do/relay/cmd/relay") //nolint:gosec // a path of our own
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the relay: %w\n%s", err, out)
-	}
-	return path, nil
 }
 
 // markdown writes the tables.

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dot-do/relay/bench/rig"
 	"github.com/dot-do/relay/internal/pgproc"
 	"github.com/dot-do/relay/relay"
 )
@@ -115,13 +117,13 @@ func (s *stage) environ(slot string, more ...string) []string {
 
 // command runs a command of the relay that ends by itself.
 func (s *stage) command(ctx context.Context, env []string, args ...string) error {
-	c, err := start(ctx, env, s.relay, args...)
+	c, err := rig.Start(ctx, env, s.relay, args...)
 	if err != nil {
 		return err
 	}
-	<-c.done
-	if c.exit != nil {
-		return errors.Join(c.exit, c.failure(args[0]+" failed"))
+	<-c.Done
+	if c.Exit != nil {
+		return errors.Join(c.Exit, c.Failure(args[0]+" failed"))
 	}
 	return nil
 }
@@ -192,7 +194,7 @@ func (s *stage) copySlot(ctx context.Context, from string) (string, error) {
 func (s *stage) dropSlot(ctx context.Context, name string) error {
 	_, err := s.db.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", name)
 	for tries := 0; err != nil && tries < 100; tries++ {
-		if waited := wait(ctx, 50*time.Millisecond); waited != nil {
+		if waited := rig.Wait(ctx, 50*time.Millisecond); waited != nil {
 			return waited
 		}
 		_, err = s.db.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", name)
@@ -224,13 +226,16 @@ func (s *stage) silence(ctx context.Context, sender int) (time.Duration, error) 
 	return time.Duration(seconds * float64(time.Second)), err
 }
 
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// roomFor refuses to fill the disk: log, spilled transaction, table and stream take up
+// to 2 KB for each row.
+func roomFor(dir string, rows int) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return err
 	}
+	free, need := fs.Bavail*uint64(fs.Bsize), uint64(rows)*2048
+	if free < need {
+		return fmt.Errorf("a transaction of %d rows may take %d MB, %s has %d MB: name another directory with -dir", rows, need>>20, dir, free>>20)
+	}
+	return nil
 }

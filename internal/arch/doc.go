@@ -2,12 +2,12 @@
 //
 // Packages live on floors and import downwards only, never sideways:
 //
-//	4  cmd/relay  bench/filters  bench/capture
+//	4  cmd/relay  bench/filters  bench/capture  bench/delivery
 //	3  relay/pgsource  relay/pgstore  relay/natsstream  relay/webhook
 //	   internal/api  internal/oauth  internal/ops  migrations
 //	2  relay
 //	1  outbox  filters  relay/pgoutput  internal/config  internal/pgproc
-//	0  internal/secret  bench/figures
+//	0  internal/secret  bench/figures  bench/rig
 //
 // Floor 3 meets only through the interfaces that its members declare and cmd/relay
 // wires. Each third-party module has owners, so that replacing it is the work of

@@ -25,14 +25,14 @@ const (
 
 // floors lists every package from the ground up.
 var floors = [][]string{
-	{"internal/secret", "internal/arch", "internal/failpoint", "bench/figures"},
+	{"internal/secret", "internal/arch", "internal/failpoint", "bench/figures", "bench/rig"},
 	{"outbox", "filters", "relay/pgoutput", "internal/config", "internal/pgproc", "internal/schema"},
 	{"relay"},
 	{
 		"relay/pgsource", "relay/pgstore", "relay/natsstream", "relay/webhook",
 		"internal/api", "internal/oauth", "internal/ops", "migrations",
 	},
-	{"cmd/relay", "e2e", "e2e/faults", "bench/filters", "bench/capture"},
+	{"cmd/relay", "e2e", "e2e/faults", "bench/filters", "bench/capture", "bench/delivery"},
 }
 
 // testSupport lists the packages that only test files, and each other, import.
@@ -43,9 +43,9 @@ var owners = map[string][]string{
 	"github.com/alecthomas/kong":               {"cmd/relay"},
 	"github.com/caarlos0/env/v11":              {"internal/config"},
 	"github.com/jackc/pglogrepl":               {"relay/pgsource"},
-	"github.com/jackc/pgx/v5":                  {"relay/pgsource", "relay/pgstore", "migrations", "outbox", "internal/oauth", "internal/pgproc", "internal/pgtest", "cmd/relay", "bench/filters", "bench/capture"},
-	"github.com/nats-io/nats-server/v2":        {"relay/natsstream", "internal/natstest", "bench/capture"},
-	"github.com/nats-io/nats.go":               {"relay/natsstream", "internal/natstest", "bench/capture"},
+	"github.com/jackc/pgx/v5":                  {"relay/pgsource", "relay/pgstore", "migrations", "outbox", "internal/oauth", "internal/pgproc", "internal/pgtest", "cmd/relay", "bench/filters", "bench/capture", "bench/delivery"},
+	"github.com/nats-io/nats-server/v2":        {"relay/natsstream", "internal/natstest", "bench/rig"},
+	"github.com/nats-io/nats.go":               {"relay/natsstream", "internal/natstest", "bench/capture", "bench/delivery"},
 	"github.com/prometheus/client_golang":      {"internal/ops"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"internal/schema"},
 	"github.com/tidwall/gjson":                 {"filters", "relay/webhook", "bench/filters"},
@@ -92,7 +92,7 @@ func TestTheRulesCatchWhatTheyForbid(t *testing.T) {
 		"no floor":         {file("internal/util", "a.go"), "internal/util/a.go is on no floor; give its package one"},
 		"import of none":   {file("relay", "a.go", "pkg/log"), "relay/a.go imports pkg/log, which is on no floor"},
 		"the root":         {file("relay/pgsource", "a.go", "."), "relay/pgsource/a.go imports ., which is on no floor"},
-		"not the owner":    {foreign("relay/pgstore", "a.go", "github.com/nats-io/nats.go/jetstream"), "relay/pgstore/a.go imports github.com/nats-io/nats.go/jetstream, which belongs to relay/natsstream, internal/natstest, bench/capture"},
+		"not the owner":    {foreign("relay/pgstore", "a.go", "github.com/nats-io/nats.go/jetstream"), "relay/pgstore/a.go imports github.com/nats-io/nats.go/jetstream, which belongs to relay/natsstream, internal/natstest, bench/capture, bench/delivery"},
 		"a test's module":  {foreign("relay", "a.go", "github.com/stretchr/testify/require"), "relay/a.go imports github.com/stretchr/testify/require, which belongs to " + strings.Join(testSupport, ", ")},
 		"nobody's module":  {foreign("relay", "a.go", "github.com/pkg/errors"), "relay/a.go imports github.com/pkg/errors, which belongs to no package"},
 		"nearly its name":  {foreign("relay/natsstream", "a.go", "github.com/nats-io/nats.gopher"), "relay/natsstream/a.go imports github.com/nats-io/nats.gopher, which belongs to no package"},

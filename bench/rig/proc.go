@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bytes"
@@ -7,15 +7,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
 // hertz is the unit of processor time in /proc: USER_HZ, which is 100 on Linux.
 const hertz = 100
 
-// cpuOf is the processor time that a process has used so far, in steps of 10 ms.
-func cpuOf(pid int) (time.Duration, error) {
+// CPUOf is the processor time that a process has used so far, in steps of 10 ms.
+func CPUOf(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("processor time of process %d, which needs Linux: %w", pid, err)
@@ -30,8 +29,8 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * time.Second / hertz, errors.Join(err, err2)
 }
 
-// peakOf is the most memory that a process ever held: VmHWM, in MiB.
-func peakOf(pid int) (float64, error) {
+// PeakOf is the most memory that a process ever held: VmHWM, in MiB.
+func PeakOf(pid int) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, fmt.Errorf("memory of process %d, which needs Linux: %w", pid, err)
@@ -45,8 +44,8 @@ func peakOf(pid int) (float64, error) {
 	return 0, fmt.Errorf("/proc/%d/status tells no VmHWM", pid)
 }
 
-// busy is the time that all cores together have worked so far.
-func busy() (time.Duration, error) {
+// Busy is the time that all cores together have worked so far.
+func Busy() (time.Duration, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, err
@@ -67,16 +66,25 @@ func busy() (time.Duration, error) {
 	return time.Duration(total) * time.Second / hertz, nil
 }
 
-// roomFor refuses to fill the disk: log, spilled transaction, table and stream take up
-// to 2 KB for each row.
-func roomFor(dir string, rows int) error {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return err
-	}
-	free, need := fs.Bavail*uint64(fs.Bsize), uint64(rows)*2048
-	if free < need {
-		return fmt.Errorf("a transaction of %d rows may take %d MB, %s has %d MB: name another directory with -dir", rows, need>>20, dir, free>>20)
-	}
-	return nil
+// Meter knows how busy the machine is beside what is measured.
+type Meter struct {
+	at        time.Time
+	busy, own time.Duration
+}
+
+// NewMeter begins to measure.
+func NewMeter() (Meter, error) {
+	m := Meter{at: time.Now()}
+	var err, err2 error
+	m.busy, err = Busy()
+	m.own, err2 = CPUOf(os.Getpid())
+	return m, errors.Join(err, err2)
+}
+
+// Others is how many cores worked for somebody else since NewMeter: neither for this
+// process nor for those that used the given time.
+func (m Meter) Others(measured time.Duration) (float64, error) {
+	now, err := NewMeter()
+	used := now.busy - m.busy - (now.own - m.own) - measured
+	return max(0, used.Seconds()/now.at.Sub(m.at).Seconds()), err
 }
