@@ -240,19 +240,21 @@ func (s *Store) Settled(ctx context.Context, deliveries []relay.Delivery) ([]boo
 	distinct := slices.Compact(slices.Sorted(slices.Values(events)))
 	// Each side is read once for all deliveries: an event may have a hundred
 	// thousand of them. A log row whose subscription was locked when it was written
-	// points to none; its webhook-id tells whose it is.
+	// points to none; its webhook-id tells whose it is. The log is read by event alone:
+	// of deleted subscriptions it may hold any number of rows that point to none.
 	rows, err := s.pool.Query(ctx, `
+		with logs as materialized (
+		    select event_id, webhook_id, case when webhook_id is null then request_headers ->> 'webhook-id' end as message
+		    from zapier_webhook_logs where event_id = any ($4))
 		select x.n
 		from unnest($1::text[], $2::text[], $3::text[]) with ordinality as x (event_id, webhook_id, message, n)
 		where (x.event_id, x.webhook_id) in (
-		        select event_id, webhook_id from zapier_webhook_logs where event_id = any ($4) and webhook_id is not null
+		        select event_id, webhook_id from logs where webhook_id is not null
 		        union all
 		        select event_id, webhook_id from webhook_deliveries where event_id = any ($4)
 		        union all
 		        select event_id, webhook_id from webhook_dead_letters where event_id = any ($4) and webhook_id is not null)
-		   or x.message in (
-		        select request_headers ->> 'webhook-id' from zapier_webhook_logs
-		        where event_id = any ($4) and webhook_id is null and request_headers ->> 'webhook-id' is not null)`,
+		   or x.message in (select message from logs where message is not null)`,
 		events, subs, messages, distinct)
 	if err != nil {
 		return nil, fmt.Errorf("look up settled deliveries: %w", clean(err))
