@@ -54,8 +54,7 @@ func TestAShortRunMeasuresEveryGoalAndDecidesNone(t *testing.T) {
 		require.NotEmpty(t, row.Rounds, row.Name)
 		if strings.HasSuffix(row.Name, ": rows of the log per success") {
 			logged++
-			// Postgres counts with a delay: a short window lacks some of its own.
-			require.InDelta(t, 1, row.Rounds[0], 0.2, "%s\n%s", row.Name, &out)
+			require.InDelta(t, 1, row.Rounds[0], 0, "%s\n%s", row.Name, &out)
 		}
 	}
 	require.Equal(t, 2, logged)

@@ -23,13 +23,16 @@ func (s *stage) written(ctx context.Context, table string) (r rows, err error) {
 	return r, err
 }
 
-// tally is what the relay had the server write.
+// tally is what relays that have stopped had the server write.
 type tally struct {
 	log, all rows // into the log, and into all tables of the relay
 	wal      int64
 }
 
 func (s *stage) tally(ctx context.Context) (t tally, err error) {
+	if err = s.left(ctx); err != nil {
+		return t, err
+	}
 	if t.log, err = s.written(ctx, "zapier_webhook_logs"); err != nil {
 		return t, err
 	}
@@ -81,6 +84,27 @@ func (s *stage) observed(ctx context.Context, do func(*scene) (int, error)) (n i
 	}
 	said, err = s.counted(ctx)
 	return n, t, said, err
+}
+
+// left waits until the server holds no session of a relay: a session adds what it wrote to
+// the server's statistics at the latest when it ends.
+func (s *stage) left(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		var sessions int
+		err := s.db.QueryRow(ctx, `
+			select count(*) from pg_stat_activity
+			where datname = current_database() and application_name like 'relay%'`).Scan(&sessions)
+		if err != nil || sessions == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d sessions of a stopped relay remain: %w", sessions, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // cost shows what a success costs Postgres: with a backlog, and under a steady load, where
